@@ -1,0 +1,23 @@
+# Measure trained models with a fixed protocol.
+rule evaluate:
+    input:
+        unpack(inputs("evaluate")),
+    output:
+        artefact=directory(f"{STORE}/evaluate/{{id}}"),
+    log:
+        f"{STORE}/logs/evaluate/{{id}}.log",
+    benchmark:
+        f"{STORE}/benchmarks/evaluate/{{id}}.tsv"
+    params:
+        spec=spec("evaluate"),
+        code=code("evaluate"),
+    threads: 1
+    resources:
+        mem_mb=scaled(6000),
+        runtime=scaled(120),
+        gpu=GPUS,
+    conda:
+        CORE
+    shell:
+        "{PYTHON} scripts/evaluate.py --spec {params.spec:q} --store {STORE:q} --output {output.artefact:q}"
+        " --code {params.code} --device {DEVICE} --threads {threads} > {log:q} 2>&1"

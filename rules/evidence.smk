@@ -1,0 +1,25 @@
+# Intervals, paired tests, claims with verdicts, costs, and the paper's numbers beside ours.
+rule evidence:
+    input:
+        metrics=f"{STORE}/suites/{{suite}}/metrics.parquet",
+    output:
+        summary=f"{STORE}/suites/{{suite}}/summary.parquet",
+        cost=f"{STORE}/suites/{{suite}}/cost.parquet",
+        reproduction=f"{STORE}/suites/{{suite}}/reproduction.parquet",
+        claims=f"{STORE}/suites/{{suite}}/claims.json",
+    log:
+        f"{STORE}/logs/evidence/{{suite}}.log",
+    benchmark:
+        f"{STORE}/benchmarks/evidence/{{suite}}.tsv"
+    params:
+        spec=lambda wildcards: PLAN.evidence_spec(wildcards.suite),
+        code=code_digest("evidence"),
+    threads: 1
+    resources:
+        mem_mb=scaled(2000),
+        runtime=scaled(30),
+    conda:
+        CORE
+    shell:
+        "{PYTHON} scripts/evidence.py --settings {SETTINGS:q} --suite {wildcards.suite}"
+        " --metrics {input.metrics:q} --output $(dirname {output.claims:q}) > {log:q} 2>&1"

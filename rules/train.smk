@@ -1,0 +1,23 @@
+# Train one model per repetition, on a subset or on all data. The proxy is such a model.
+rule train:
+    input:
+        unpack(inputs("train")),
+    output:
+        artefact=directory(f"{STORE}/train/{{id}}"),
+    log:
+        f"{STORE}/logs/train/{{id}}.log",
+    benchmark:
+        f"{STORE}/benchmarks/train/{{id}}.tsv"
+    params:
+        spec=spec("train"),
+        code=code("train"),
+    threads: 1
+    resources:
+        mem_mb=scaled(6000),
+        runtime=scaled(720),
+        gpu=GPUS,
+    conda:
+        CORE
+    shell:
+        "{PYTHON} scripts/train.py --spec {params.spec:q} --store {STORE:q} --output {output.artefact:q}"
+        " --code {params.code} --device {DEVICE} --threads {threads} > {log:q} 2>&1"

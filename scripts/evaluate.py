@@ -1,0 +1,28 @@
+"""Measure trained models with a fixed protocol.
+
+The test split is scored once, by the last epoch's model, and chooses nothing.
+Writes: s<seed>/metrics.json,
+spec.json, provenance.json and manifest.json.
+
+Example, repeating a job by hand:
+  python scripts/evaluate.py --spec results/demo/evaluate/ID/spec.json --store results/demo --output /tmp/again
+"""
+
+from __future__ import annotations
+
+from winnow.errors import run_main
+from winnow.plan.specs import EvaluateSpec
+from winnow.stage import parse_job
+
+
+def main() -> None:
+    job = parse_job(__doc__, EvaluateSpec)
+    from winnow.evaluate.engine.run import evaluate_all
+
+    with job.building() as artefact:
+        if artefact is not None:
+            evaluate_all(job, artefact)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""Winnow: reproducible benchmarks for data-efficient learning."""

@@ -1,0 +1,160 @@
+"""A prepared dataset, opened for reading."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from winnow.data.batch import Images, Labels
+from winnow.errors import UserError, unknown
+from winnow.store import MANIFEST, verified
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The arrays and tables of one dataset, read from disk when asked for.
+
+    `shape` is (h, w, c), or () for text; `mean` and `std` are per channel, of the training images in [0, 1];
+    `counts` gives the number of examples per split. The pool is the examples that methods choose from: the
+    splits named in `pool`, one after the other. In a stored artefact every file is checked against the
+    manifest when it is read.
+    """
+
+    folder: Path
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    counts: dict[str, int]
+    pool: tuple[str, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> Dataset:
+        """Open a folder written by `prepare`; raises `UserError` if it is not one or is damaged."""
+        path = folder / "dataset.json"
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            lists = {
+                key: tuple(facts[key] or ())
+                for key in ("shape", "classes", "mean", "std", "pool")
+            }
+            counts = {
+                split: int(about["n"]) for split, about in facts["splits"].items()
+            }
+            return cls(
+                folder=folder,
+                name=facts["name"],
+                kind=facts["kind"],
+                counts=counts,
+                **lists,
+            )
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: there is no prepared dataset here.") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, error) from error
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits."""
+        return tuple(self.counts)
+
+    def n(self, split: str) -> int:
+        """Return the number of examples of a split."""
+        if split not in self.counts:
+            raise unknown("split", split, self.counts, str(self.folder))
+        return self.counts[split]
+
+    def images(self, split: str) -> Images:
+        """Return the images, uint8 (n, h, w, c), memory-mapped and read-only."""
+        return cast(Images, self._array(split, "images"))
+
+    def labels(self, split: str) -> Labels:
+        """Return the labels, int64 (n,), memory-mapped and read-only."""
+        return cast(Labels, self._array(split, "labels"))
+
+    def has_labels(self, split: str) -> bool:
+        """Return whether the split has labels."""
+        return (self.folder / f"{split}_labels.npy").is_file()
+
+    def ids(self, split: str) -> list[str]:
+        """Return the examples' identifiers, which outlive limits and subsets."""
+        return [str(value) for value in self._parquet(split, "ids")["id"]]
+
+    def table(self, split: str) -> pandas.DataFrame:
+        """Return captions, texts and attributes, one row per example."""
+        return self._parquet(split, "table")
+
+    @property
+    def pool_size(self) -> int:
+        """Return the number of examples in the pool."""
+        return sum(self.n(split) for split in self.pool)
+
+    def pool_images(self) -> Images:
+        """Return the pool's images, uint8 (n, h, w, c): memory-mapped if it is one split, else in memory."""
+        parts = [self.images(split) for split in self.pool]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def pool_labels(self) -> Labels:
+        """Return the pool's labels, int64 (n,), with -1 where an example has none."""
+        return np.concatenate(
+            [
+                self.labels(split)
+                if self.has_labels(split)
+                else np.full(self.n(split), -1, dtype=np.int64)
+                for split in self.pool
+            ]
+        )
+
+    def pool_ids(self) -> list[str]:
+        """Return the identifiers of the pool's examples."""
+        return [name for split in self.pool for name in self.ids(split)]
+
+    def _array(self, split: str, what: str) -> Any:
+        path = self._path(split, f"{what}.npy")
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise _damaged(path, error) from error
+        if len(array) != self.n(split):
+            raise UserError(
+                f"{path}: holds {len(array)} examples, dataset.json states {self.n(split)}."
+            )
+        return array
+
+    def _parquet(self, split: str, what: str) -> pandas.DataFrame:
+        import pandas
+        import pyarrow
+
+        path = self._path(split, f"{what}.parquet")
+        try:
+            return pandas.read_parquet(path)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise _damaged(path, error) from error
+
+    def _path(self, split: str, name: str) -> Path:
+        self.n(split)
+        path = self.folder / f"{split}_{name}"
+        if not path.is_file():
+            raise UserError(
+                f"{path}: dataset '{self.name}' has no {name.split('.')[0]} for split '{split}'."
+            )
+        return (
+            verified(self.folder, path.name)
+            if (self.folder / MANIFEST).is_file()
+            else path
+        )
+
+
+def _damaged(path: Path, reason: Exception) -> UserError:
+    return UserError(
+        f"{path}: damaged ({reason!r}); delete the folder and prepare the dataset again."
+    )

@@ -1,0 +1,166 @@
+"""Decoded datasets: from published files to memory-mapped arrays that every later stage reads."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from winnow.data.batch import BATCH, Images, chunks
+from winnow.data.splitwriter import SplitWriter
+from winnow.errors import UserError, unknown
+from winnow.plan.catalogue import DatasetEntry, reader_module
+
+
+def prepare(
+    entry: DatasetEntry,
+    files: dict[str, Path],
+    out: Path,
+    limits: dict[str, int] | None = None,
+    seed: int = 0,
+    pool: Sequence[str] = ("train",),
+) -> None:
+    """Decode a dataset into the empty folder `out`.
+
+    files: local path of each of the entry's files, by name. limits: number of examples to keep of a split,
+    chosen at random with `seed` in proportion to the classes; the published order and identifiers stay. pool:
+    the splits that methods choose from, in this order.
+
+    Writes per split `<split>_images.npy` (uint8 n, h, w, c), `<split>_labels.npy` (int64 n) and
+    `<split>_table.parquet` where the data have them, `<split>_ids.parquet`, and `dataset.json`. Peak memory:
+    one batch of images, all labels and tables. Raises `UserError` if the files are not what the entry states.
+    """
+    limits = limits or {}
+    _check_inputs(entry, files, limits, pool)
+    writers = {
+        str(split): SplitWriter(entry, split, n, out)
+        for split, n in entry.splits.items()
+    }
+    classes: tuple[str, ...] = ()
+    with _disk_errors(out):
+        for batch in reader_module(entry.reader).read(entry, files):
+            if batch.split not in writers:
+                raise unknown(
+                    "split", batch.split, writers, f"datasets.yaml: {entry.name}.splits"
+                )
+            writers[batch.split].add(batch)
+            classes = classes or batch.classes
+        for split, writer in writers.items():
+            writer.finish(limits.get(split), seed)
+        facts = _facts(entry, classes, writers, limits, seed) | {"pool": list(pool)}
+        (out / "dataset.json").write_text(
+            json.dumps(facts, indent=2) + "\n", encoding="utf-8"
+        )
+
+
+def _check_inputs(
+    entry: DatasetEntry,
+    files: dict[str, Path],
+    limits: dict[str, int],
+    pool: Sequence[str],
+) -> None:
+    for file in entry.files:
+        if file.name not in files or not files[file.name].is_file():
+            raise UserError(
+                f"{entry.name}: the file '{files.get(file.name, file.name)}' is missing; download it first."
+            )
+    counts = {str(split): n for split, n in entry.splits.items()}
+    for key, names in (("limits", limits), ("pool", pool)):
+        for split in names:
+            if split not in counts:
+                raise unknown("split", split, counts, f"{entry.name}: {key}")
+    for split, keep in limits.items():
+        if not 1 <= keep <= counts[split]:
+            accepted = f"Accepted: 1 to {counts[split]}."
+            raise UserError(
+                f"{entry.name}: limits.{split}: {keep} examples cannot be kept. {accepted}"
+            )
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(out).free
+        raise UserError(
+            f"{out}: no space left to write the decoded data ({free / 1e6:.0f} MB free)."
+        ) from error
+
+
+def _facts(
+    entry: DatasetEntry,
+    found: tuple[str, ...],
+    writers: dict[str, SplitWriter],
+    limits: dict[str, int],
+    seed: int,
+) -> dict[str, Any]:
+    """Return what `dataset.json` states; the mean and standard deviation are of the training images."""
+    images = writers["train"].images
+    mean, std = (None, None) if images is None else channel_statistics(images)
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "kind": entry.kind,
+        "licence": entry.licence,
+        "homepage": entry.homepage,
+        "shape": entry.shape,
+        "classes": _class_names(entry, found),
+        "splits": {
+            split: {"n": writers[split].n, "of": n} for split, n in entry.splits.items()
+        },
+        "limits": limits,
+        "seed": seed,
+        "mean": mean,
+        "std": std,
+        "reader": entry.reader,
+        "options": entry.options,
+        "files": {file.name: dict([file.checksum]) for file in entry.files},
+    }
+
+
+def _class_names(entry: DatasetEntry, found: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names that the entry gives, else those in the files, else the labels as text."""
+    where = f"datasets.yaml: {entry.name}"
+    if entry.classes and found:
+        for label, (stated, read) in enumerate(zip_longest(entry.classes, found)):
+            if stated != read:
+                raise UserError(
+                    f"{where}.classes[{label}]: '{stated}', but the files say '{read}'."
+                )
+    if found and len(found) != entry.class_count:
+        raise UserError(
+            f"{where}.n_classes: {entry.class_count}, but the files name {len(found)}."
+        )
+    return (
+        entry.classes
+        or found
+        or tuple(str(label) for label in range(entry.class_count or 0))
+    )
+
+
+def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
+    """Return the mean and (population) standard deviation of each channel, of values scaled to [0, 1].
+
+    Exact: the sums of uint8 images (n, h, w, c) and of their squares are kept as integers.
+    """
+    values = np.arange(256, dtype=np.int64)
+    histogram = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    for part in chunks(len(images), BATCH):
+        for channel in range(images.shape[-1]):
+            histogram[channel] += np.bincount(
+                images[part][..., channel].ravel(), minlength=256
+            )
+    count = int(histogram[0].sum())
+    first, second = (histogram @ values) / count, (histogram @ values**2) / count
+    std = np.sqrt(np.maximum(second - first**2, 0))
+    return (first / 255).tolist(), (std / 255).tolist()

@@ -1,0 +1,242 @@
+"""Encoded images in a tar or zip archive, labelled by their folder or by an annotations file.
+
+A split's `members` is a pattern on member names, `{label}` standing for the folder that names the class:
+`train/{label}/*.jpg`. `annotations` names a member with one line per image (file name, separator, label), as
+the validation images of Tiny-ImageNet have. Labels follow the lines of the member `class_order`, else
+`classes` of the entry, else the sorted folder names. Examples are in the order of their sorted member names,
+unless `order` gives the labels in another published order: the k-th image of a class is then the k-th
+occurrence of its label.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, Self
+
+import numpy as np
+from pydantic import NonNegativeInt, model_validator
+
+from winnow.data import archive
+from winnow.data.arrays import ArrayRef, integer_labels, load_array
+from winnow.data.batch import BATCH, Batch, Labels
+from winnow.data.pictures import decode_all
+from winnow.errors import UserError, unknown
+from winnow.plan.catalogue import DatasetEntry, FileName, Frozen, ReaderOptions, Split
+
+
+class Annotations(Frozen):
+    """A text member with one image per line; `name` and `label` are the positions of the two fields."""
+
+    member: str
+    separator: str = "\t"
+    name: NonNegativeInt = 0
+    label: NonNegativeInt = 1
+
+
+class SplitImages(Frozen):
+    """Which members are the images of a split, and where their labels come from."""
+
+    members: str
+    annotations: Annotations | None = None
+    order: ArrayRef | None = None
+
+    @model_validator(mode="after")
+    def _one_source_of_labels(self) -> Self:
+        if self.members.count("{label}") > 1:
+            raise ValueError("`members` holds `{label}` more than once.")
+        if "{label}" in self.members and self.annotations:
+            raise ValueError(
+                "labels come from `{label}` in `members` or from `annotations`, not from both."
+            )
+        if self.order and not self.labelled:
+            raise ValueError(
+                "`order` needs labels: write `{label}` in `members` or give `annotations`."
+            )
+        return self
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels."""
+        return "{label}" in self.members or self.annotations is not None
+
+
+class Options(ReaderOptions):
+    """Options of the reader `image_archive`."""
+
+    archive: FileName
+    splits: dict[Split, SplitImages]
+    class_order: str | None = None
+    resize: bool = False
+
+    def file_names(self) -> set[str]:
+        """Return the archive and the files with published orders."""
+        return {self.archive} | {
+            split.order.file for split in self.splits.values() if split.order
+        }
+
+
+class _Place(NamedTuple):
+    split: Split
+    row: int
+    label: int | None
+
+
+def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
+    """Yield the images as the archive is unpacked, with the rows that the published order gives them."""
+    options = Options.model_validate(entry.options)
+    path = files[options.archive]
+    places, classes = _plan(entry, options, files)
+    waiting: dict[Split, list[tuple[_Place, str, bytes]]] = {
+        split: [] for split in options.splits
+    }
+    for name, read_bytes in archive.stream(path, set(places)):
+        held = waiting[places[name].split]
+        held.append((places[name], f"{path}: {name}", read_bytes(-1)))
+        if len(held) == BATCH:
+            yield _batch(entry, options, held, classes)
+            held.clear()
+    for held in waiting.values():
+        if held:
+            yield _batch(entry, options, held, classes)
+
+
+def _batch(
+    entry: DatasetEntry,
+    options: Options,
+    held: list[tuple[_Place, str, bytes]],
+    classes: tuple[str, ...],
+) -> Batch:
+    assert entry.shape is not None, "the catalogue requires a shape for images"
+    images = decode_all(
+        ((where, content) for _, where, content in held), entry.shape, options.resize
+    )
+    labels = [place.label for place, _, _ in held if place.label is not None]
+    return Batch(
+        held[0][0].split,
+        images=images,
+        labels=np.array(labels, dtype=np.int64) if labels else None,
+        rows=np.array([place.row for place, _, _ in held], dtype=np.int64),
+        classes=classes,
+    )
+
+
+def _plan(
+    entry: DatasetEntry, options: Options, files: dict[str, Path]
+) -> tuple[dict[str, _Place], tuple[str, ...]]:
+    """Return the place of every image member, and the class names in label order."""
+    path = files[options.archive]
+    texts = {
+        split.annotations.member
+        for split in options.splits.values()
+        if split.annotations
+    }
+    texts |= {options.class_order} if options.class_order else set()
+    sizes, contents = archive.inspect(path, texts)
+    folders = {
+        split: _folders(split, wanted, sizes, contents, path)
+        for split, wanted in options.splits.items()
+    }
+    if options.class_order:
+        classes = tuple(contents[options.class_order].decode().split())
+    else:
+        classes = entry.classes or tuple(
+            sorted({f for found in folders.values() for f in found.values() if f})
+        )
+    index = {name: label for label, name in enumerate(classes)}
+    places: dict[str, _Place] = {}
+    for split, found in folders.items():
+        labels = [
+            _label(folder, index, f"{path}: {member}")
+            for member, folder in found.items()
+        ]
+        order = options.splits[split].order
+        rows = _rows(labels, order, files, classes) if order else range(len(labels))
+        places |= {
+            member: _Place(split, int(r), k)
+            for member, r, k in zip(found, rows, labels, strict=True)
+        }
+    return places, classes
+
+
+def _folders(
+    split: Split,
+    wanted: SplitImages,
+    sizes: dict[str, int],
+    contents: dict[str, bytes],
+    path: Path,
+) -> dict[str, str | None]:
+    """Return the class folder (or annotated label) of each member of a split, in sorted order of members."""
+    pattern = _pattern(wanted.members)
+    matches = {
+        name: match for name in sorted(sizes) if (match := pattern.fullmatch(name))
+    }
+    if not matches:
+        shown = ", ".join(sorted(sizes)[:3])
+        raise UserError(
+            f"{path}: no member matches '{wanted.members}' (split {split}). It holds: {shown}, ..."
+        )
+    if wanted.annotations is None:
+        return {name: match.groupdict().get("label") for name, match in matches.items()}
+    noted = _annotated(wanted.annotations, contents[wanted.annotations.member], path)
+    for name in matches:
+        if PurePosixPath(name).name not in noted:
+            raise UserError(
+                f"{path}: '{wanted.annotations.member}' gives no label for '{name}'."
+            )
+    return {name: noted[PurePosixPath(name).name] for name in matches}
+
+
+def _annotated(annotations: Annotations, content: bytes, path: Path) -> dict[str, str]:
+    noted = {}
+    for number, line in enumerate(content.decode().splitlines(), start=1):
+        fields = line.split(annotations.separator)
+        if len(fields) <= max(annotations.name, annotations.label):
+            raise UserError(
+                f"{path}: {annotations.member}, line {number}: only {len(fields)} field(s)."
+            )
+        noted[fields[annotations.name]] = fields[annotations.label]
+    return noted
+
+
+def _label(folder: str | None, index: dict[str, int], where: str) -> int | None:
+    if folder is None:
+        return None
+    if folder not in index:
+        raise unknown("class", folder, index, where)
+    return index[folder]
+
+
+def _rows(
+    labels: list[int | None],
+    order: ArrayRef,
+    files: dict[str, Path],
+    classes: tuple[str, ...],
+) -> Labels:
+    """Return the row of each image: the k-th image of a class gets the k-th row with that class's label."""
+    where = f"{files[order.file]}: {order.array or 'labels'}"
+    published, found = (
+        integer_labels(load_array(order, files), where),
+        np.array(labels, dtype=np.int64),
+    )
+    rows = np.empty(len(found), dtype=np.int64)
+    for label in np.union1d(published, found):
+        theirs, ours = (
+            np.flatnonzero(published == label),
+            np.flatnonzero(found == label),
+        )
+        if len(theirs) != len(ours):
+            name = classes[label] if 0 <= label < len(classes) else label
+            raise UserError(
+                f"{where}: {len(theirs)} labels for class '{name}', but {len(ours)} images of it."
+            )
+        rows[ours] = theirs
+    return rows
+
+
+def _pattern(members: str) -> re.Pattern[str]:
+    """Translate `*`, `?` and `{label}` to a regular expression; none of them crosses a slash."""
+    wild = {"*": "[^/]*", "?": "[^/]", "{label}": "(?P<label>[^/]+)"}
+    pieces = re.split(r"(\*|\?|\{label\})", members)
+    return re.compile("".join(wild.get(piece, re.escape(piece)) for piece in pieces))

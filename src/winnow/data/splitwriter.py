@@ -1,0 +1,177 @@
+"""Writing one split of a dataset: images straight into their rows on disk, the rest when it is whole."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow.data.batch import Batch, Images, Labels, chunks
+from winnow.errors import UserError
+from winnow.plan.catalogue import DatasetEntry
+
+if TYPE_CHECKING:
+    import pandas
+
+
+def stratified_rows(
+    labels: Labels | None, n: int, keep: int, rng: np.random.Generator
+) -> Labels:
+    """Return `keep` of the rows 0..n-1, ascending, drawn at random in proportion to the classes.
+
+    Quotas are by largest remainder (ties to the lower label), so the total is exact. Without labels, all
+    rows are one class.
+    """
+    labels = np.zeros(n, dtype=np.int64) if labels is None else labels
+    counts = np.bincount(labels)
+    shares = counts * keep
+    quotas = shares // n
+    short = keep - int(quotas.sum())
+    quotas[np.argsort(-(shares % n), kind="stable")[:short]] += 1
+    members = (np.flatnonzero(labels == label) for label in range(len(counts)))
+    chosen = [
+        rng.choice(rows, size=quota, replace=False)
+        for rows, quota in zip(members, quotas, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+class SplitWriter:
+    """Collects the batches of one split of `n` examples and writes its files into the folder `out`."""
+
+    def __init__(self, entry: DatasetEntry, split: str, n: int, out: Path) -> None:
+        self.entry, self.split, self.n, self.out = entry, split, n, out
+        self.where = f"{entry.name}, split {split}"
+        self.filled = np.zeros(n, dtype=bool)
+        self.next_row = 0
+        self.labels: Labels | None = None
+        self.images: Images | None = None
+        self.tables: list[pandas.DataFrame] = []
+        width = len(str(n - 1))
+        self.ids: npt.NDArray[np.object_] = np.array(
+            [f"{entry.name}/{split}/{row:0{width}d}" for row in range(n)], dtype=object
+        )
+
+    def add(self, batch: Batch) -> None:
+        """Store one batch after checking its size, shape and labels."""
+        rows = (
+            np.arange(self.next_row, self.next_row + len(batch))
+            if batch.rows is None
+            else batch.rows
+        )
+        self.next_row += len(batch)
+        if rows.max(initial=0) >= self.n or self.filled[rows].any():
+            raise UserError(
+                f"{self.where}: the files hold more than the {self.n} examples that datasets.yaml states."
+            )
+        self.filled[rows] = True
+        if batch.images is not None:
+            self._add_images(batch.images, rows)
+        if batch.labels is not None:
+            self._add_labels(batch.labels, rows)
+        if batch.table is not None:
+            self.tables.append(batch.table.set_axis(rows, axis=0))
+        if batch.ids:
+            self.ids[rows] = batch.ids
+
+    def _add_images(self, images: Images, rows: Labels) -> None:
+        if images.dtype != np.uint8 or images.shape[1:] != self.entry.shape:
+            raise UserError(
+                f"{self.where}: images are {images.dtype} {images.shape[1:]}, "
+                f"datasets.yaml states uint8 {self.entry.shape}."
+            )
+        if self.images is None:
+            self.images = _create(
+                self.out / f"{self.split}_images.npy", (self.n, *images.shape[1:])
+            )
+        self.images[rows] = images
+
+    def _add_labels(self, labels: Labels, rows: Labels) -> None:
+        count = self.entry.class_count
+        if count is None:
+            raise UserError(
+                f"datasets.yaml: {self.entry.name}: the files have labels; give `classes` or `n_classes`."
+            )
+        wrong = np.flatnonzero((labels < 0) | (labels >= count))
+        if len(wrong):
+            raise UserError(
+                f"{self.where}, example {rows[wrong[0]]}: label {labels[wrong[0]]} is out of range. "
+                f"Accepted: 0 to {count - 1}."
+            )
+        if self.labels is None:
+            self.labels = np.full(self.n, -1, dtype=np.int64)
+        self.labels[rows] = labels
+
+    def finish(self, keep: int | None, seed: int) -> None:
+        """Check that the split is whole, keep the part asked for, and write all but the images."""
+        if not self.filled.all():
+            held = int(self.filled.sum())
+            raise UserError(
+                f"{self.where}: the files hold {held} examples, datasets.yaml states {self.n}."
+            )
+        if self.labels is not None and (self.labels < 0).any():
+            raise UserError(
+                f"{self.where}, example {int(np.argmin(self.labels))}: has no label, others have."
+            )
+        if len(set(self.ids)) < self.n:
+            raise UserError(
+                f"{self.where}: two examples have the same id; name another column in `options.id`."
+            )
+        if keep is not None and keep < self.n:
+            self._keep(keep, seed)
+        if self.labels is not None:
+            np.save(
+                self.out / f"{self.split}_labels.npy", self.labels, allow_pickle=False
+            )
+        self._write_tables()
+
+    def _keep(self, keep: int, seed: int) -> None:
+        rng = np.random.default_rng([seed, zlib.crc32(self.split.encode())])
+        rows = stratified_rows(self.labels, self.n, keep, rng)
+        self.n, self.ids = keep, self.ids[rows]
+        self.tables = [table[table.index.isin(rows)] for table in self.tables]
+        if self.labels is not None:
+            self.labels = self.labels[rows]
+        if self.images is not None:
+            path, part = (
+                self.out / f"{self.split}_images.npy",
+                self.out / f"{self.split}_images.part.npy",
+            )
+            kept = _create(part, (keep, *self.images.shape[1:]))
+            for piece in chunks(keep):
+                kept[piece] = self.images[rows[piece]]
+            kept.flush()  # type: ignore[attr-defined]
+            os.replace(part, path)
+            self.images = kept
+
+    def _write_tables(self) -> None:
+        import pandas
+        import pyarrow
+
+        pandas.DataFrame({"id": self.ids.astype(str)}).to_parquet(
+            self.out / f"{self.split}_ids.parquet", index=False
+        )
+        if not self.tables:
+            return
+        table = pandas.concat(self.tables).sort_index()
+        try:
+            table.to_parquet(self.out / f"{self.split}_table.parquet", index=False)
+        except (pyarrow.ArrowException, ValueError) as error:
+            raise UserError(
+                f"{self.where}: a column mixes types ({error}). Name the others in `columns`."
+            ) from error
+
+
+def _create(path: Path, shape: tuple[int, ...]) -> Images:
+    """Return a new writable memory map of zeros.
+
+    All its blocks are reserved at once: a write to a map on a full disk kills the process.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

@@ -1,0 +1,112 @@
+"""What the readers of tables share: choosing the rows of a split, identifiers, labels and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from winnow.data.batch import Batch, Labels
+from winnow.errors import UserError, unknown
+from winnow.plan.catalogue import DatasetEntry, FileName, Frozen, ReaderOptions, Split
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Part(Frozen):
+    """The rows whose number modulo `of` is in `take`: a fixed split for a file that comes without one."""
+
+    of: PositiveInt
+    take: tuple[NonNegativeInt, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _remainders_exist(self) -> Self:
+        if max(self.take) >= self.of:
+            raise ValueError(
+                f"`take` holds {max(self.take)}; remainders of {self.of} are 0 to {self.of - 1}."
+            )
+        return self
+
+
+class SplitTable(Frozen):
+    """The file with a split's rows; all of them, or the given part."""
+
+    file: FileName
+    part: Part | None = None
+
+
+class TableOptions(ReaderOptions):
+    """Options of every reader of tables. `columns` (default: all) are kept; `label` and `id` name columns."""
+
+    splits: dict[Split, SplitTable]
+    columns: tuple[str, ...] = ()
+    label: str | None = None
+    id: str | None = None
+
+    def file_names(self) -> set[str]:
+        """Return the files that these options name."""
+        return {split.file for split in self.splits.values()}
+
+
+def table_batches(
+    entry: DatasetEntry,
+    options: TableOptions,
+    split: Split,
+    frames: Iterable[pandas.DataFrame],
+    path: Path,
+) -> Iterator[tuple[Batch, pandas.DataFrame]]:
+    """Yield, for successive pieces of a file, the split's batch and the full rows it was made of."""
+    part = options.splits[split].part
+    start = 0
+    for frame in frames:
+        numbers = np.arange(start, start + len(frame))
+        start += len(frame)
+        rows = frame[np.isin(numbers % part.of, part.take)] if part else frame
+        if len(rows):
+            yield _batch(entry, options, split, rows.reset_index(drop=True), path), rows
+
+
+def require_columns(
+    wanted: Iterable[str | None], present: Iterable[str], path: Path
+) -> None:
+    """Raise `UserError` if a column is not in the file."""
+    present = list(present)
+    for name in wanted:
+        if name is not None and name not in present:
+            raise unknown("column", name, present, str(path))
+
+
+def _batch(
+    entry: DatasetEntry,
+    options: TableOptions,
+    split: Split,
+    rows: pandas.DataFrame,
+    path: Path,
+) -> Batch:
+    require_columns([*options.columns, options.label, options.id], rows.columns, path)
+    return Batch(
+        split,
+        labels=_labels(rows[options.label], entry, path) if options.label else None,
+        table=rows[list(options.columns)] if options.columns else rows,
+        ids=[f"{entry.name}/{split}/{value}" for value in rows[options.id]]
+        if options.id
+        else [],
+    )
+
+
+def _labels(values: pandas.Series, entry: DatasetEntry, path: Path) -> Labels:
+    """Return labels as int64: whole numbers as they are, names by their place in the entry's `classes`."""
+    if values.isna().any():
+        raise UserError(
+            f"{path}: column '{values.name}' lacks a label in row {int(np.argmax(values.isna()))} of a chunk."
+        )
+    if values.dtype.kind in "iu":
+        return values.to_numpy(dtype=np.int64)
+    index = {name: label for label, name in enumerate(entry.classes)}
+    for value in values[~values.isin(list(index))]:
+        raise unknown("class", value, index, f"{path}: column '{values.name}'")
+    return np.array([index[value] for value in values], dtype=np.int64)

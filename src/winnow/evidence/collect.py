@@ -1,0 +1,137 @@
+"""From artefacts to the long table of metrics, every cost beside the value it paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from winnow.errors import UserError
+from winnow.evidence.metrics import check_metrics
+from winnow.plan.expand import Cell
+from winnow.plan.plan import Plan
+from winnow.store import read_json, verified
+
+
+def collect_suite(plan: Plan, suite: str) -> pd.DataFrame:
+    """Return the metrics of every cell and repetition of a suite; a missing one is an error."""
+    reader = _Reader(plan.config.scale_folder)
+    rows = [
+        row
+        for cell in plan.graph.cells[suite]
+        for seed in cell.report_seeds
+        for row in _rows(reader, suite, cell, seed)
+    ]
+    table = pd.DataFrame(rows)
+    return check_metrics(
+        table.sort_values(
+            ["dataset", "arm", "length", "fraction", "seed", "metric"],
+            ignore_index=True,
+        )
+    )
+
+
+class _Reader:
+    """Reads each artefact's provenance once."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.seen: dict[str, dict[str, Any]] = {}
+
+    def provenance(self, reference: str) -> dict[str, Any]:
+        if reference not in self.seen:
+            self.seen[reference] = read_json(
+                verified(self.store / reference, "provenance.json")
+            )
+        return self.seen[reference]
+
+    def cost(self, references: tuple[str, ...], seed: int) -> tuple[float, float]:
+        """Return (wall, CPU) seconds that one repetition took in these artefacts together."""
+        costs = [
+            self.provenance(reference)["costs"][str(seed)] for reference in references
+        ]
+        return sum(cost["wall_s"] for cost in costs), sum(
+            cost["cpu_s"] for cost in costs
+        )
+
+
+def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, Any]]:
+    chain = (*cell.upstream, cell.train, cell.evaluate)
+    selection, training = (
+        reader.cost(cell.upstream, seed),
+        reader.cost((cell.train,), seed),
+    )
+    evaluation = reader.cost((cell.evaluate,), seed)
+    trained = reader.provenance(cell.train)
+    common = {
+        "suite": suite,
+        "arm": cell.arm,
+        "method": cell.method,
+        "variant": cell.variant,
+        "dataset": cell.dataset,
+        "fraction": cell.fraction,
+        "length": cell.length,
+        "budget": trained["examples"][str(seed)],
+        "seed": seed,
+        "selection_wall_s": selection[0],
+        "selection_cpu_s": selection[1],
+        "training_wall_s": training[0],
+        "training_cpu_s": training[1],
+        "evaluation_wall_s": evaluation[0],
+        "evaluation_cpu_s": evaluation[1],
+        "total_wall_s": selection[0] + training[0] + evaluation[0],
+        "peak_memory_gb": max(
+            reader.provenance(reference)["peak_rss_gb"] for reference in chain
+        ),
+        "bytes_written": sum(
+            reader.provenance(reference)["bytes_written"] for reference in chain
+        ),
+        "device": trained["device_used"],
+        "artefact": cell.evaluate,
+    }
+    path = verified(reader.store / cell.evaluate, f"s{seed}/metrics.json")
+    measured = read_json(path)
+    if not measured["metrics"]:
+        raise UserError(
+            f"{path}: no metric in it. Delete {path.parent.parent} and run again."
+        )
+    return [
+        common
+        | {
+            "metric": name,
+            "value": row["value"],
+            "n": row["n"],
+            "metric_version": measured["version"],
+        }
+        for name, row in sorted(measured["metrics"].items())
+    ]
+
+
+def provenance_rows(plan: Plan, suites: list[str]) -> list[dict[str, Any]]:
+    """Return one row per artefact of the suites: what it cost, where and with which code it was made."""
+    rows = []
+    for reference, users in sorted(plan.graph.users.items()):
+        if users & set(suites):
+            folder = plan.config.scale_folder / reference
+            facts, manifest = (
+                read_json(folder / "provenance.json"),
+                read_json(folder / "manifest.json"),
+            )
+            rows.append(
+                {
+                    "id": reference.split("/")[1],
+                    "stage": reference.split("/")[0],
+                    "wall_s": facts["wall_s"],
+                    "cpu_s": facts["cpu_s"],
+                    "peak_rss_gb": facts["peak_rss_gb"],
+                    "bytes": facts["bytes_written"],
+                    "host": facts["machine"]["host"],
+                    "device": facts.get("device_used", "cpu"),
+                    "code": manifest["identity"]["code"],
+                    "started": facts["started"],
+                    "finished": facts["finished"],
+                    "packages": facts["packages"],
+                }
+            )
+    return rows

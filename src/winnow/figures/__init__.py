@@ -1,0 +1,67 @@
+"""Figures: functions from a tidy table to axes. A figure is a module here with TITLE, CAPTION and `draw`."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Protocol, cast
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from winnow.errors import unknown
+
+
+class FigureModule(Protocol):
+    """What a module must offer to be a figure."""
+
+    TITLE: str
+    CAPTION: str
+
+    def draw(
+        self, table: pd.DataFrame, arms: dict[str, dict[str, Any]], **options: Any
+    ) -> tuple[Figure, pd.DataFrame]:
+        """Return the figure and the rows that it shows."""
+
+
+def available() -> list[str]:
+    """Return the names of the figures: the modules of this package that have a `draw`."""
+    names = sorted(module.name for module in iter_modules(__path__))
+    return [
+        name for name in names if hasattr(import_module(f"{__name__}.{name}"), "draw")
+    ]
+
+
+def load(name: str) -> FigureModule:
+    """Return the figure module of this name.
+
+    Raises:
+        UserError: there is no such figure; the message lists those there are.
+    """
+    names = available()
+    if name not in names:
+        raise unknown("figure", name, names, "figures")
+    return cast(FigureModule, import_module(f"{__name__}.{name}"))
+
+
+def draw(
+    name: str, table: pd.DataFrame, arms: dict[str, dict[str, Any]], **options: Any
+) -> tuple[Figure, pd.DataFrame]:
+    """Draw the figure of this name.
+
+    Args:
+        name: a figure module's name.
+        table: the summary with its cost columns (`winnow.figures.layout.join_cost`).
+        arms: arm -> {label, role}, all arms of the suite.
+        options: what the figure's own `draw` takes after the two tables.
+
+    Raises:
+        UserError: the figure or an option is not known.
+    """
+    module = load(name)
+    accepted = list(inspect.signature(module.draw).parameters)[2:]
+    for option in options:
+        if option not in accepted:
+            raise unknown("option", option, accepted, f"figure '{name}'")
+    return module.draw(table, arms, **options)

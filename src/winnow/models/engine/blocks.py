@@ -1,0 +1,74 @@
+"""Building blocks of the networks that torchvision does not have."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut; projection where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = functional.relu(self.norm1(self.conv1(x)))
+        return functional.relu(self.norm2(self.conv2(hidden)) + self.shortcut(x))
+
+
+def residual_stages(
+    channels: int, width: int, blocks: int, stem_stride: int
+) -> nn.Sequential:
+    """Return stem, three stages of `blocks` basic blocks (width, 2 width, 4 width) and mean pooling."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+    ]
+    inputs = width
+    for stage in range(3):
+        outputs = width * 2**stage
+        for index in range(blocks):
+            layers.append(BasicBlock(inputs, outputs, 2 if stage and not index else 1))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def plain_stages(
+    channels: int, size: int, width: int, depth: int, norm: str
+) -> nn.Sequential:
+    """Return `depth` blocks of convolution, norm, ReLU and 2 x 2 mean pooling, then flatten."""
+    if size < 2**depth:
+        raise ValueError(
+            f"depth {depth} needs images of at least {2**depth} pixels, not {size}"
+        )
+    layers: list[nn.Module] = []
+    for index in range(depth):
+        layers += [
+            nn.Conv2d(channels if index == 0 else width, width, 3, padding=1),
+            nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(width, width),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+        ]
+    return nn.Sequential(*layers, nn.Flatten())
+
+
+@torch.no_grad()
+def feature_width(network: nn.Module, channels: int, size: int) -> int:
+    """Return the width of the features for square images of `size` pixels."""
+    training = network.training
+    width = network.eval()(torch.zeros(1, channels, size, size)).shape[1]
+    network.train(training)
+    return int(width)

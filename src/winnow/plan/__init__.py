@@ -1,0 +1,1 @@
+"""The plan: what would run, decided from configuration alone. Imports no torch."""

@@ -1,0 +1,183 @@
+"""The catalogue of datasets: `datasets.yaml` as typed, frozen entries.
+
+A reader is a module of `winnow.data.readers` found by its file name; this module knows only that it has a
+class `Options` and a function `read`, so that a new reader is one new file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+from winnow.errors import UserError, unknown
+from winnow.plan.yamlfile import load_yaml, validate
+
+READERS = "winnow.data.readers"
+
+Split = Literal["train", "validation", "test", "unlabelled"]
+DatasetName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s]+$")]
+
+
+class Frozen(BaseModel):
+    """A model that cannot be changed and rejects unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReaderOptions(Frozen):
+    """Base of every reader's `Options`."""
+
+    def file_names(self) -> set[str]:
+        """Return the files of the dataset that these options name."""
+        return set()
+
+
+class FileEntry(Frozen):
+    """One file of a dataset, as published: where it is and how to know that it arrived whole."""
+
+    name: FileName
+    bytes: PositiveInt
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    urls: tuple[Url, ...] = ()
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _can_be_fetched_and_checked(self) -> Self:
+        if self.sha256 is None and self.md5 is None:
+            raise ValueError(
+                f"file '{self.name}' has no checksum; give `sha256` (`md5` if only that is published)."
+            )
+        if not self.urls and not self.note:
+            raise ValueError(
+                f"file '{self.name}' has no `urls`; say in `note` why it comes from the mirror only."
+            )
+        return self
+
+    @property
+    def checksum(self) -> tuple[Literal["sha256", "md5"], str]:
+        """Return the strongest known checksum as (algorithm, hexadecimal digest)."""
+        return ("sha256", self.sha256) if self.sha256 else ("md5", self.md5 or "")
+
+
+class DatasetEntry(Frozen):
+    """One dataset. `shape` is (height, width, channels) in pixels; `splits` gives the number of examples."""
+
+    name: DatasetName
+    title: str
+    kind: Literal["images", "pairs", "text"]
+    licence: str
+    homepage: Url
+    reader: str
+    options: dict[str, Any] = {}
+    splits: dict[Split, PositiveInt]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    classes: tuple[str, ...] = ()
+    n_classes: PositiveInt | None = None
+    files: tuple[FileEntry, ...] = ()
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if "train" not in self.splits:
+            raise ValueError(
+                f"`splits` lacks 'train'; it gives {', '.join(self.splits) or 'none'}."
+            )
+        if (self.shape is None) != (self.kind == "text"):
+            raise ValueError(
+                f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`."
+            )
+        if self.classes and self.n_classes not in (None, len(self.classes)):
+            raise ValueError(
+                f"`n_classes` is {self.n_classes} but `classes` names {len(self.classes)}."
+            )
+        for what, names in (
+            ("class", self.classes),
+            ("file", [file.name for file in self.files]),
+        ):
+            twice = sorted({name for name in names if list(names).count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} '{twice[0]}' is listed twice.")
+        return self
+
+    @property
+    def class_count(self) -> int | None:
+        """Return the number of classes, or None for data without labels."""
+        return len(self.classes) or self.n_classes
+
+    def content(self) -> dict[str, Any]:
+        """Return the fields that say what the data are; titles, licences and addresses change no result."""
+        words = {"title": True, "licence": True, "homepage": True, "note": True}
+        return self.model_dump(
+            mode="json", exclude=words | {"files": {"__all__": {"urls", "note"}}}
+        )
+
+
+def reader_names() -> list[str]:
+    """Return the names of all readers, sorted."""
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(importlib.import_module(READERS).__path__)
+    )
+
+
+def reader_module(name: str) -> ModuleType:
+    """Return the module of the reader `name`, with its `Options` and `read`."""
+    return importlib.import_module(f"{READERS}.{name}")
+
+
+def load_catalogue(path: Path) -> dict[str, DatasetEntry]:
+    """Return the datasets of a `datasets.yaml` by name; any mistake in it is a `UserError`."""
+    return {
+        str(name): _entry(path, str(name), fields)
+        for name, fields in load_yaml(path).items()
+    }
+
+
+def _entry(path: Path, name: str, fields: object) -> DatasetEntry:
+    if not isinstance(fields, dict):
+        raise UserError(
+            f"{path}: {name}: expected a mapping of keys to values, found {fields!r}."
+        )
+    if "name" in fields:
+        raise UserError(
+            f"{path}: {name}.name: the key '{name}' is the name already; remove this line."
+        )
+    entry = validate(DatasetEntry, {**fields, "name": name}, path, at=name)
+    if entry.reader not in reader_names():
+        raise unknown("reader", entry.reader, reader_names(), f"{path}: {name}.reader")
+    options: ReaderOptions = validate(
+        reader_module(entry.reader).Options, entry.options, path, at=f"{name}.options"
+    )
+    _check_names(entry, options, f"{path}: {name}")
+    return entry
+
+
+def _check_names(entry: DatasetEntry, options: ReaderOptions, where: str) -> None:
+    """Check that the options speak of exactly the entry's files and splits."""
+    listed = {file.name for file in entry.files}
+    for missing in sorted(options.file_names() - listed):
+        raise unknown("file", missing, listed, f"{where}.options")
+    for unused in sorted(listed - options.file_names()):
+        raise UserError(
+            f"{where}.files: '{unused}' is not named in `options`, so nothing would read it."
+        )
+    for split in sorted(
+        set(entry.splits) ^ set(getattr(options, "splits", entry.splits))
+    ):
+        raise UserError(
+            f"{where}: split '{split}' must be both in `splits` and in `options.splits`."
+        )

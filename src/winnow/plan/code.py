@@ -1,0 +1,112 @@
+"""Code digests: a stage reruns when its code changes, and not when a comment does."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[2]
+ROOT = SOURCE.parent
+
+# The plan reaches a stage only through its spec, and messages change no result.
+NOT_TRACKED = ("winnow.plan", "winnow.errors", "winnow.registry")
+
+
+def code_digest(script: str, plugins: tuple[str, ...] = ()) -> str:
+    """Return 16 hex digits over the syntax trees behind one stage.
+
+    script: name of a file in `scripts/` without its ending. plugins: modules that the stage loads
+    by name. The digest covers the script, the plugins and every first-party module that they import
+    (docstrings and comments dropped), and the templates that lie beside these modules.
+    """
+    return _digest(script, tuple(sorted(set(plugins))))
+
+
+@cache
+def _digest(script: str, plugins: tuple[str, ...]) -> str:
+    path = ROOT / "scripts" / f"{script}.py"
+    pending = [*plugins, *_imports(path)]
+    seen: set[str] = set()
+    while pending:
+        module = pending.pop()
+        if module not in seen and not module.startswith(NOT_TRACKED):
+            seen.add(module)
+            pending.extend(_imports(_file(module)))
+    parts = [f"scripts.{script} {_tree_hash(path)}"]
+    parts += [f"{module} {_tree_hash(_file(module))}" for module in sorted(seen)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def figure_names() -> tuple[str, ...]:
+    """Return the names of the figures, read off the files: importing them would import matplotlib."""
+    files = sorted((SOURCE / "winnow" / "figures").glob("*.py"))
+    return tuple(
+        f.stem
+        for f in files
+        if any(getattr(n, "name", "") == "draw" for n in _parse(f).body)
+        and f.stem[0] != "_"
+    )
+
+
+def _file(module: str) -> Path:
+    base = SOURCE.joinpath(*module.split("."))
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def _exists(module: str) -> bool:
+    return _file(module).is_file()
+
+
+@cache
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """First-party modules that a file imports, wherever the import stands, packages included."""
+    found: set[str] = set()
+    for node in ast.walk(_parse(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    modules = {
+        name for name in found if name.split(".")[0] == "winnow" and _exists(name)
+    }
+    parents = {
+        name.rsplit(".", depth)[0]
+        for name in modules
+        for depth in range(1, name.count(".") + 1)
+    }
+    return tuple(sorted(modules | parents))
+
+
+@cache
+def _tree_hash(path: Path) -> str:
+    tree = _without_docstrings(ast.parse(path.read_text(), filename=str(path)))
+    digest = hashlib.sha256(ast.dump(tree, annotate_fields=False).encode())
+    for template in sorted(
+        p for p in path.parent.iterdir() if p.suffix in {".j2", ".css", ".js"}
+    ):
+        digest.update(template.name.encode() + template.read_bytes())
+    return digest.hexdigest()
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree

@@ -1,0 +1,390 @@
+"""From a suite and a scale to the specs of every stage, shared wherever content is equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from winnow import registry
+from winnow.canonical import canonical_json
+from winnow.errors import UserError, unknown
+from winnow.plan.catalogue import DatasetEntry
+from winnow.plan.config import Config
+from winnow.plan.specs import (
+    EvaluateSpec,
+    Plugged,
+    PrepareSpec,
+    Ref,
+    SelectSpec,
+    SignalSpec,
+    Spec,
+    TrainSpec,
+)
+from winnow.plan.suite import Arm, Length, Scale, Suite, Training, Use
+from winnow.plan.yamlfile import explain
+
+
+@dataclass(frozen=True)
+class Node:
+    """One job: its spec, and the plugin modules whose code it runs."""
+
+    spec: Spec
+    plugins: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.spec.id()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a suite's grid for a chunk of repetitions: what to report, and where it is."""
+
+    arm: str
+    method: str
+    variant: str
+    dataset: str
+    fraction: float
+    length: str
+    report_seeds: tuple[int, ...]
+    data: Ref
+    evaluate: Ref
+    train: Ref
+    select: Ref | None
+    upstream: tuple[Ref, ...]
+    """Selection's own cost: proxy training, signals and the selection, in this order."""
+
+
+@dataclass
+class Graph:
+    """All nodes by reference, and the cells of each suite."""
+
+    nodes: dict[Ref, Node] = field(default_factory=dict)
+    cells: dict[str, list[Cell]] = field(default_factory=dict)
+    users: dict[Ref, set[str]] = field(default_factory=dict)
+
+    def add(self, suite: str, spec: Spec, *plugins: registry.Plugin) -> Ref:
+        reference = f"{spec.stage}/{spec.id()}"
+        present = self.nodes.get(reference)
+        if present is None:
+            self.nodes[reference] = Node(
+                spec, tuple(plugin.module for plugin in plugins)
+            )
+        elif present.spec != spec:
+            raise UserError(
+                f"{reference}: two different specs have the same id; change root_seed in config.yaml"
+            )
+        self.users.setdefault(reference, set()).add(suite)
+        return reference
+
+
+def expand(
+    graph: Graph, suite: Suite, config: Config, catalogue: Mapping[str, DatasetEntry]
+) -> None:
+    """Add one suite at the configured scale to the graph."""
+    file = f"suites/{suite.name}.yaml"
+    if config.scale not in suite.scales:
+        raise unknown("scale", config.scale, suite.scales, f"{file}: scales")
+    cells: list[Cell] = []
+    for dataset, scale in suite.scales[config.scale].items():
+        where = f"{file}: scales.{config.scale}.{dataset}"
+        if dataset not in catalogue:
+            raise unknown("dataset", dataset, catalogue, where)
+        for seeds, report in _chunks(scale, config):
+            grid = _Grid(
+                graph,
+                suite,
+                config,
+                dataset,
+                catalogue[dataset],
+                scale,
+                seeds,
+                report,
+                where,
+            )
+            cells.extend(grid.cells())
+    if not cells:
+        raise UserError(
+            f"{file}: scales.{config.scale}: no cell to run; list datasets, fractions and arms"
+        )
+    graph.cells[suite.name] = cells
+
+
+def _chunks(
+    scale: Scale, config: Config
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Group repetitions into jobs: whole chunks, so that ids never depend on how many are asked for."""
+    asked = scale.seeds if config.seeds is None else config.seeds
+    numbers = list(range(asked)) if isinstance(asked, int) else sorted(asked)
+    size = scale.seeds_per_job
+    for chunk in sorted({number // size for number in numbers}):
+        whole = tuple(range(chunk * size, (chunk + 1) * size))
+        yield whole, tuple(number for number in numbers if number in whole)
+
+
+@dataclass
+class _Grid:
+    """The cells of one dataset and one chunk of repetitions."""
+
+    graph: Graph
+    suite: Suite
+    config: Config
+    dataset: str
+    entry: DatasetEntry
+    scale: Scale
+    seeds: tuple[int, ...]
+    report: tuple[int, ...]
+    where: str
+
+    def cells(self) -> Iterator[Cell]:
+        self.data = self._prepare()
+        names = (
+            self.scale.arms if self.scale.arms is not None else list(self.suite.arms)
+        )
+        for name in names:
+            for length, fraction in self._points(self.suite.arms[name], name):
+                yield self._cell(name, self.suite.arms[name], fraction, length)
+
+    @property
+    def n(self) -> int:
+        """Examples in the pool that methods choose from."""
+        count = 0
+        for split in self.scale.pool:
+            if split not in self.entry.splits:
+                raise unknown("split", split, self.entry.splits, f"{self.where}.pool")
+            total = self.entry.splits[split]
+            kept = self.scale.limits.get(split, total)  # type: ignore[call-overload]
+            if not 1 <= kept <= total:
+                raise UserError(
+                    f"{self.where}.limits.{split}: {kept} examples asked for, but {self.dataset} has {total}; "
+                    f"accepted: 1 to {total}"
+                )
+            count += kept
+        return count
+
+    def _points(self, arm: Arm, name: str) -> Iterator[tuple[Length, float]]:
+        if arm.role == "reference":
+            yield "epochs", 1.0
+            return
+        for length in arm.lengths:
+            offered = self.scale.fractions.get(length, [])
+            kept = [f for f in offered if arm.fractions is None or f in arm.fractions]
+            for fraction in kept:
+                if round_half_up(fraction * self.n) < 1:
+                    raise UserError(
+                        f"{self.where}: impossible budget: fraction {fraction} of {self.n} examples is 0 "
+                        f"(arm {name}); accepted: at least {1 / self.n:.2g}"
+                    )
+                yield length, fraction
+
+    def _prepare(self) -> Ref:
+        spec = PrepareSpec(
+            dataset=self.dataset,
+            entry=self.entry.content(),
+            limits={str(split): kept for split, kept in self.scale.limits.items()},
+            pool=tuple(self.scale.pool),
+            root_seed=self.config.root_seed,
+        )
+        return self.graph.add(self.suite.name, spec)
+
+    def _cell(self, name: str, arm: Arm, fraction: float, length: Length) -> Cell:
+        budget = round_half_up(fraction * self.n)
+        upstream: list[Ref] = []
+        where = f"suites/{self.suite.name}.yaml: arms.{name}"
+        method = registry.load("select", arm.method, f"{where}.method")
+        variant, params = _resolve(method, arm.variant, arm.params, where)
+        subset, nested = None, method.nested(params)
+        if arm.role != "reference":
+            subset = self._select(
+                method,
+                variant,
+                params,
+                arm,
+                None if nested else budget,
+                fraction,
+                where,
+                upstream,
+            )
+            upstream.append(subset)
+        train = self._train(
+            self.scale.training, subset, budget if nested else None, fraction, length
+        )
+        protocol = registry.load(
+            "evaluate", self.scale.evaluation.name, f"{self.where}.evaluation.name"
+        )
+        model = self._model(self.scale.training.model)
+        evaluate = EvaluateSpec(
+            seeds=self.seeds,
+            root_seed=self.config.root_seed,
+            data=self.data,
+            model=train,
+            protocol=_plugged(
+                protocol,
+                self.scale.evaluation.params,
+                f"{self.where}.evaluation.params",
+            ),
+            version=protocol.version,
+        )
+        evaluated = self.graph.add(self.suite.name, evaluate, protocol, model)
+        return Cell(
+            arm=name,
+            method=arm.method,
+            variant=variant,
+            dataset=self.dataset,
+            fraction=fraction,
+            length=length,
+            report_seeds=self.report,
+            data=self.data,
+            evaluate=evaluated,
+            train=train,
+            select=subset,
+            upstream=tuple(dict.fromkeys(upstream)),
+        )
+
+    def _select(
+        self,
+        method: registry.Plugin,
+        variant: str,
+        params: registry.Params,
+        arm: Arm,
+        budget: int | None,
+        fraction: float,
+        where: str,
+        upstream: list[Ref],
+    ) -> Ref:
+        needs = {
+            name: {**own, **arm.signals.get(name, {})}
+            for name, own in method.needs(params).items()
+        }
+        for name in arm.signals:
+            if name not in needs:
+                raise unknown("signal", name, needs, f"{where}.signals")
+        signals = {
+            name: self._signal(
+                name, own, arm.signals, f"{where}.signals.{name}", upstream
+            )
+            for name, own in needs.items()
+        }
+        spec = SelectSpec(
+            seeds=self.seeds,
+            root_seed=self.config.root_seed,
+            data=self.data,
+            method=Plugged(name=method.name, params=params.model_dump(mode="json")),
+            variant=variant,
+            budget=budget,
+            fraction=None if budget is None else fraction,
+            signals=signals,
+        )
+        return self.graph.add(self.suite.name, spec, method)
+
+    def _signal(
+        self,
+        name: str,
+        own: Mapping[str, Any],
+        overrides: Mapping[str, Any],
+        where: str,
+        upstream: list[Ref],
+    ) -> Ref:
+        """Add one signal and all that it needs; `model` stands for the proxy."""
+        signal = registry.load("signals", name, where)
+        plugged = _plugged(signal, {**self.scale.signals.get(name, {}), **own}, where)
+        params = signal.params(**plugged.params)
+        uses: dict[str, Ref] = {}
+        plugins = [signal]
+        for need, settings in signal.needs(params).items():
+            if need == "model":
+                uses[need] = self._train(self.scale.proxy, None, None, 1.0, "epochs")
+                plugins.append(self._model(self.scale.proxy.model))
+                upstream.append(uses[need])
+            else:
+                merged = {**settings, **overrides.get(need, {})}
+                uses[need] = self._signal(need, merged, overrides, where, upstream)
+        spec = SignalSpec(
+            seeds=self.seeds,
+            root_seed=self.config.root_seed,
+            data=self.data,
+            signal=plugged,
+            uses=uses,
+        )
+        reference = self.graph.add(self.suite.name, spec, *plugins)
+        upstream.append(reference)
+        return reference
+
+    def _train(
+        self,
+        training: Training,
+        subset: Ref | None,
+        budget: int | None,
+        fraction: float,
+        length: Length,
+    ) -> Ref:
+        where = f"{self.where}.training"
+        trainer = registry.load("train", training.trainer.name, f"{where}.trainer.name")
+        kept = self.n if length == "steps" else round_half_up(fraction * self.n)
+        spec = TrainSpec(
+            seeds=self.seeds,
+            root_seed=self.config.root_seed,
+            data=self.data,
+            subset=subset,
+            budget=budget if subset else None,
+            fraction=fraction,
+            trainer=_plugged(
+                trainer, training.trainer.params, f"{where}.trainer.params"
+            ),
+            model=_plugged(
+                self._model(training.model),
+                training.model.params,
+                f"{where}.model.params",
+            ),
+            steps=training.epochs * max(1, kept // training.batch_size),
+            batch_size=training.batch_size,
+            length=length,
+        )
+        return self.graph.add(
+            self.suite.name, spec, trainer, self._model(training.model)
+        )
+
+    def _model(self, use: Use) -> registry.Plugin:
+        return registry.load("models", use.name, f"{self.where}.training.model.name")
+
+
+def _resolve(
+    method: registry.Plugin, variant: str | None, own: Mapping[str, Any], where: str
+) -> tuple[str, registry.Params]:
+    name = method.default_variant if variant is None else variant
+    if name not in method.variants:
+        raise unknown(
+            f"variant of {method.name}", name, method.variants, f"{where}.variant"
+        )
+    return name, _parameters(
+        method, {**method.variants[name], **own}, f"{where}.params"
+    )
+
+
+def _parameters(
+    plugin: registry.Plugin, values: Mapping[str, Any], where: str
+) -> registry.Params:
+    try:
+        return plugin.params(**values)
+    except ValidationError as error:
+        raise explain(error, plugin.params, where) from error
+
+
+def _plugged(plugin: registry.Plugin, values: Mapping[str, Any], where: str) -> Plugged:
+    return Plugged(
+        name=plugin.name,
+        params=_parameters(plugin, values, where).model_dump(mode="json"),
+    )
+
+
+def round_half_up(value: float) -> int:
+    """Return the nearest integer, halves up (1e-9 absorbs the binary error of a decimal fraction)."""
+    return int(value + 0.5 + 1e-9)
+
+
+def cells_text(cells: list[Cell]) -> str:
+    """Return the canonical text of a suite's cells, the identity of everything drawn from them."""
+    return canonical_json([vars(cell) for cell in cells])

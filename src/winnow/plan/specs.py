@@ -1,0 +1,164 @@
+"""Specs: everything a stage's result depends on, frozen, validated, and turned into an id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from winnow.canonical import canonical_json, sha256_text
+
+Ref = str  # "<stage>/<id>" of an upstream artefact
+
+
+class Plugged(BaseModel):
+    """A plugin by name with all its parameters resolved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    params: dict[str, Any] = {}
+
+
+class Spec(BaseModel):
+    """Base of all specs; the id is the slug and eight hex digits of the canonical JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: ClassVar[str]
+
+    def slug(self) -> str:
+        raise NotImplementedError(type(self).__name__)
+
+    def inputs(self) -> dict[str, Ref]:
+        """Upstream artefacts by the name under which the stage knows them."""
+        return {}
+
+    def json_text(self) -> str:
+        return canonical_json(self.model_dump(mode="json"))
+
+    def id(self) -> str:
+        return f"{self.slug()}-{sha256_text(f'{self.stage}:{self.json_text()}')[:8]}"
+
+
+class Seeded(Spec):
+    """A spec whose job loops over some repetitions, each with its own folder `s<seed>`."""
+
+    seeds: tuple[int, ...]
+    root_seed: int
+
+    def seed_slug(self) -> str:
+        first, last = self.seeds[0], self.seeds[-1]
+        return f"s{first}" if first == last else f"s{first}-{last}"
+
+
+class PrepareSpec(Spec):
+    """Decode a dataset's files into arrays; `entry` is its description in `datasets.yaml`."""
+
+    stage: ClassVar[str] = "prepare"
+
+    dataset: str
+    entry: dict[str, Any]
+    limits: dict[str, int]
+    pool: tuple[str, ...]
+    root_seed: int
+
+    def slug(self) -> str:
+        limit = self.limits.get("train")
+        return self.dataset if limit is None else f"{self.dataset}-{limit}"
+
+
+class TrainSpec(Seeded):
+    """Train one model per repetition on the first `budget` examples of a subset, or on all data."""
+
+    stage: ClassVar[str] = "train"
+
+    data: Ref
+    subset: Ref | None
+    budget: int | None
+    fraction: float
+    trainer: Plugged
+    model: Plugged
+    steps: int
+    batch_size: int
+    length: Literal["epochs", "steps"]
+
+    def slug(self) -> str:
+        base = name_of(self.subset) if self.subset else f"{name_of(self.data)}-full"
+        share = (
+            "" if self.subset is None or "-f0." in base else f"-f{self.fraction:.2f}"
+        )
+        equal = "-equalsteps" if self.length == "steps" else ""
+        return f"{base}{share}-{self.trainer.name}{equal}-{self.seed_slug()}"
+
+    def inputs(self) -> dict[str, Ref]:
+        return {"data": self.data} | ({"subset": self.subset} if self.subset else {})
+
+
+class SignalSpec(Seeded):
+    """Compute what methods need to see of the data, once."""
+
+    stage: ClassVar[str] = "signals"
+
+    data: Ref
+    signal: Plugged
+    uses: dict[str, Ref]
+
+    def slug(self) -> str:
+        return f"{name_of(self.data)}-{self.signal.name}-{self.seed_slug()}"
+
+    def inputs(self) -> dict[str, Ref]:
+        return {"data": self.data} | self.uses
+
+
+class SelectSpec(Seeded):
+    """Choose `budget` examples; `budget` None asks a nested method for its full ordering."""
+
+    stage: ClassVar[str] = "selection"
+
+    data: Ref
+    method: Plugged
+    variant: str
+    budget: int | None
+    fraction: float | None
+    signals: dict[str, Ref]
+
+    def slug(self) -> str:
+        share = "" if self.fraction is None else f"-f{self.fraction:.2f}"
+        variant = "" if self.variant == "default" else f"-{self.variant}"
+        return f"{name_of(self.data)}-{self.method.name}{variant}{share}-{self.seed_slug()}"
+
+    def inputs(self) -> dict[str, Ref]:
+        return {"data": self.data} | self.signals
+
+
+class EvaluateSpec(Seeded):
+    """Measure trained models with a fixed protocol."""
+
+    stage: ClassVar[str] = "evaluate"
+
+    data: Ref
+    model: Ref
+    protocol: Plugged
+    version: int
+
+    def slug(self) -> str:
+        return f"{name_of(self.model)}-{self.protocol.name}-{self.seed_slug()}"
+
+    def inputs(self) -> dict[str, Ref]:
+        return {"data": self.data, "model": self.model}
+
+
+def name_of(reference: Ref) -> str:
+    """Return the readable part of a reference: without stage, digest and repetitions."""
+    parts = reference.split("/")[1].split("-")[:-1]
+    return "-".join(parts[: next(_seed_position(parts), len(parts))])
+
+
+def _seed_position(parts: list[str]) -> Iterator[int]:
+    return (
+        i
+        for i, part in enumerate(parts)
+        if i > 0 and part[:1] == "s" and part[1:].isdigit()
+    )

@@ -1,0 +1,139 @@
+"""Plugins: one file each, found by name, described by data.
+
+A plugin module lives in one of the rooms below, is named after the plugin, and calls
+:func:`plugin` once. It must import without torch (put heavy imports inside functions):
+the planner reads its parameters and needs on machines that only plan.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from winnow.errors import unknown
+
+ROOMS = ("select", "signals", "train", "models", "evaluate")
+
+
+class Params(BaseModel):
+    """Parameters of a plugin: frozen, typed, with defaults and ranges; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Signals = Mapping[str, Mapping[str, Any]]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What the planner knows of one method, signal, trainer, model or protocol."""
+
+    room: str
+    name: str
+    module: str
+    function: Callable[..., Any]
+    params: type[Params]
+    variants: Mapping[str, Mapping[str, Any]]
+    source: str
+    needs: Callable[[Any], Signals]
+    nested: Callable[[Any], bool]
+    seeded: bool
+    version: int
+
+    @property
+    def default_variant(self) -> str:
+        return next(iter(self.variants))
+
+
+def _needs_nothing(_: Any) -> Signals:
+    return {}
+
+
+def _not_nested(_: Any) -> bool:
+    return False
+
+
+def plugin(
+    *,
+    params: type[Params] = Params,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    source: str = "",
+    needs: Callable[[Any], Signals] = _needs_nothing,
+    nested: Callable[[Any], bool] = _not_nested,
+    seeded: bool = True,
+    version: int = 1,
+) -> Callable[[Function], Function]:
+    """Register the decorated function under its module's name.
+
+    params: parameter class. variants: name -> parameter values that differ from the defaults, the
+    first one is used when a suite names none. needs: signals (name -> their parameters) for given
+    parameters. nested: whether one full ordering serves every budget. version: of a protocol's
+    metrics; raise it with every fix.
+    """
+
+    def register(function: Function) -> Function:
+        room, name = function.__module__.split(".")[-2:]
+        table = MappingProxyType(
+            {key: dict(value) for key, value in (variants or {"default": {}}).items()}
+        )
+        _PLUGINS[room, name] = Plugin(
+            room,
+            name,
+            function.__module__,
+            function,
+            params,
+            table,
+            source,
+            needs,
+            nested,
+            seeded,
+            version,
+        )
+        return function
+
+    return register
+
+
+_PLUGINS: dict[tuple[str, str], Plugin] = {}
+
+
+def load(room: str, name: str, where: str) -> Plugin:
+    """Return a plugin by room and name; `where` says in the error which file and key named it."""
+    if (room, name) not in _PLUGINS and name in _modules(room):
+        importlib.import_module(f"winnow.{room}.{name}")
+    if (room, name) not in _PLUGINS:
+        raise unknown(_singular(room), name, names(room), where)
+    return _PLUGINS[room, name]
+
+
+def names(room: str) -> list[str]:
+    """Return the names of all plugins of a room, sorted."""
+    for module in _modules(room):
+        importlib.import_module(f"winnow.{room}.{module}")
+    return sorted(name for found, name in _PLUGINS if found == room)
+
+
+def _modules(room: str) -> list[str]:
+    package = importlib.import_module(f"winnow.{room}")
+    return [
+        m.name
+        for m in pkgutil.iter_modules(package.__path__)
+        if not m.name.startswith("_") and not m.ispkg
+    ]
+
+
+def _singular(room: str) -> str:
+    return {
+        "select": "method",
+        "signals": "signal",
+        "train": "trainer",
+        "models": "model",
+        "evaluate": "protocol",
+    }[room]

@@ -1,0 +1,99 @@
+"""Read what a report shows from the tables and figures of finished suites."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from winnow import figures, provenance
+from winnow.evidence.collect import provenance_rows
+from winnow.figures.layout import join_cost
+from winnow.figures.pareto import overview_arms
+from winnow.figures.style import save
+from winnow.plan.code import ROOT
+from winnow.plan.plan import Plan
+from winnow.report.inputs import FigureInput, ReportInput, SuiteInput
+from winnow.store import read_json
+from winnow.tables import read_table
+
+
+def read_report(plan: Plan, suites: list[str], page: Path) -> ReportInput:
+    """Return the report's content; draws the overview's figure into `figures/` beside the page."""
+    parts = [_suite(plan, name, page) for name in suites]
+    table = pd.concat(
+        [join_cost(part.summary, part.cost) for part in parts], ignore_index=True
+    )
+    arms = overview_arms({part.name: part.arms for part in parts})
+    module = figures.load("pareto")
+    figure, shown = figures.draw("pareto", table, arms)
+    stem = page.parent / "figures" / f"{page.stem}-pareto"
+    save(figure, shown, stem)
+    overview = FigureInput.read(
+        stem, module.TITLE, module.CAPTION, f"figures/{stem.name}.pdf"
+    )
+    return ReportInput(plan.config.scale, parts, [overview])
+
+
+def _suite(plan: Plan, name: str, page: Path) -> SuiteInput:
+    suite, folder = plan.suites[name], plan.suite_folder(name)
+    rows = provenance_rows(plan, [name])
+    return SuiteInput(
+        name=name,
+        title=suite.title,
+        question=suite.question,
+        source=suite.source.model_dump(),
+        arms={
+            key: {"label": arm.label, "role": arm.role}
+            for key, arm in suite.arms.items()
+        },
+        summary=read_table(folder / "summary.parquet"),
+        claims=read_json(folder / "claims.json"),
+        cost=read_table(folder / "cost.parquet"),
+        reproduction=read_table(folder / "reproduction.parquet"),
+        figures=[
+            _figure(f.figure, folder / "figures" / (f.name or f.figure), page)
+            for f in suite.figures
+        ],
+        environment=_environment(rows),
+        provenance=[
+            {
+                k: v
+                for k, v in row.items()
+                if k not in ("packages", "started", "finished")
+            }
+            for row in rows
+        ],
+    )
+
+
+def _figure(kind: str, stem: Path, page: Path) -> FigureInput:
+    module = figures.load(kind)
+    pdf = os.path.relpath(stem.with_suffix(".pdf"), page.parent)
+    return FigureInput.read(stem, module.TITLE, module.CAPTION, pdf)
+
+
+def _environment(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return where the artefacts were made; package versions that differ between them are all shown."""
+    versions: dict[str, set[str]] = {}
+    for row in rows:
+        for package, version in row["packages"].items():
+            versions.setdefault(package, set()).add(version)
+    facts = provenance.machine()
+    return {
+        "processor": facts["processor"],
+        "cores": facts["cores"],
+        "memory (GB)": facts["memory_gb"],
+        "platform": facts["platform"],
+        "devices used": ", ".join(sorted({row["device"] for row in rows})),
+        "hosts": ", ".join(sorted({row["host"] for row in rows})),
+        "first started": min(row["started"] for row in rows),
+        "last finished": max(row["finished"] for row in rows),
+        "git": provenance.git_state(ROOT),
+        "packages": {
+            package: " and ".join(sorted(found))
+            for package, found in sorted(versions.items())
+        },
+    }

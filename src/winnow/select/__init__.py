@@ -1,0 +1,1 @@
+"""Methods: which examples to keep. A plugin is `select(view, budget, rng, params) -> Subset`."""

@@ -1,0 +1,138 @@
+"""What every stage script shares: its command line, its artefact, its provenance."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from winnow import provenance, store
+from winnow.canonical import canonical_json
+from winnow.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+Spec = TypeVar("Spec", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Job(Generic[Spec]):
+    """One run of a stage: its validated spec and where it may read and write."""
+
+    spec: Spec
+    store: Path
+    output: Path
+    code: str
+    device: str
+
+    def input(self, reference: str) -> Path:
+        """Return the folder of an upstream artefact (`<stage>/<id>`)."""
+        folder = self.store / reference
+        if not (folder / store.MANIFEST).is_file():
+            raise UserError(
+                f"{folder}: the input artefact is not there. Run the stage that makes it first."
+            )
+        return folder
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[store.Artefact | None]:
+        """Build the output; adds `spec.json` and `provenance.json` with the costs per repetition."""
+        started = time.time()
+        spec = self.spec.model_dump(mode="json")
+        with store.building(
+            self.output, {"spec": canonical_json(spec), "code": self.code}
+        ) as artefact:
+            yield artefact
+            if artefact is None:
+                print(
+                    f"{self.output}: already there, made by a concurrent run of the same spec and code"
+                )
+                return
+            store.write_json(artefact.out / "spec.json", spec)
+            facts = provenance.collect(ROOT, self.device, started, time.time())
+            facts["bytes_written"] = sum(
+                p.stat().st_size for p in artefact.out.rglob("*") if p.is_file()
+            )
+            facts["costs"] = {
+                seed: asdict(cost) for seed, cost in artefact.costs.items()
+            }
+            store.write_json(artefact.out / "provenance.json", facts | artefact.facts)
+
+
+def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
+    """Parse a stage's command line.
+
+    doc: the script's docstring, shown by `--help`. spec: the model that the JSON must satisfy.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--spec",
+        required=True,
+        help="the stage's spec: JSON text, or a path to a spec.json",
+    )
+    parser.add_argument(
+        "--store",
+        required=True,
+        type=Path,
+        help="folder of the artefacts, e.g. results/demo",
+    )
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        help="folder to make; it appears complete or not at all",
+    )
+    parser.add_argument(
+        "--code",
+        default="by hand",
+        help="digest of the stage's code, recorded with the artefact",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=0,
+        help="processor threads (default: what the job is given)",
+    )
+    arguments = parser.parse_args()
+    if arguments.threads:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    return Job(
+        _read_spec(arguments.spec, spec),
+        arguments.store,
+        arguments.output,
+        arguments.code,
+        arguments.device,
+    )
+
+
+def _read_spec(text: str, model: type[Spec]) -> Spec:
+    source = "--spec"
+    if not text.lstrip().startswith("{"):
+        source, path = text, Path(text)
+        if not path.is_file():
+            raise UserError(
+                f"--spec {text}: neither JSON text nor a file. Take one from an artefact's spec.json."
+            )
+        text = path.read_text()
+    try:
+        return model.model_validate(json.loads(text))
+    except (ValueError, ValidationError) as error:
+        raise UserError(f"{source}: not a valid {model.__name__}: {error}") from error
+
+
+def log(message: str) -> None:
+    """Print a line of progress at once."""
+    print(message, file=sys.stderr, flush=True)

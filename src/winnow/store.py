@@ -1,0 +1,233 @@
+"""Artefacts: folders that appear complete under their final name, or not at all.
+
+An artefact is built in `<root>/.work/<stage>/<id>/out` and renamed into `<root>/<stage>/<id>` once
+its `spec.json`, `provenance.json` and `manifest.json` (sha256 and size of every file) are written.
+A lock per id keeps two processes from building the same artefact; checkpoints live beside `out`,
+outlive a kill, and are refused by any other spec or code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from winnow.canonical import canonical_json, sha256_file, sha256_text
+from winnow.errors import UserError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass
+class Cost:
+    """Wall and CPU seconds of one repetition."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+@dataclass
+class Artefact:
+    """An artefact under construction: write files into `out`, keep checkpoints in `checkpoints`."""
+
+    out: Path
+    checkpoints: Path
+    costs: dict[str, Cost] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def folder(self, seed: int) -> Path:
+        """Return (and create) the folder of one repetition."""
+        path = self.out / f"s{seed}"
+        path.mkdir(exist_ok=True)
+        return path
+
+    @contextlib.contextmanager
+    def timed(self, seed: int | str) -> Iterator[Cost]:
+        """Add the wall and CPU time of the block to the cost of one repetition."""
+        cost = self.costs.setdefault(str(seed), Cost())
+        wall, cpu = time.perf_counter(), _cpu_seconds()
+        try:
+            yield cost
+        finally:
+            cost.wall_s += time.perf_counter() - wall
+            cost.cpu_s += _cpu_seconds() - cpu
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+@contextlib.contextmanager
+def building(final: Path, identity: dict[str, str]) -> Iterator[Artefact | None]:
+    """Build the artefact `final`; yields None when a concurrent process has just built the same one.
+
+    identity: what the artefact is a function of (`spec` and `code`). The caller writes
+    `provenance.json` last; leaving the block without an error writes the manifest and renames.
+    """
+    work = final.parent.parent / ".work" / final.parent.name / final.name
+    with _clear_disk_errors(final):
+        work.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(work.with_name(f"{work.name}.lock")):
+            if _is_same(final, identity):
+                yield None
+                return
+            work.mkdir(parents=True, exist_ok=True)
+            checkpoints = _checkpoints(work, identity)
+            out = work / "out"
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            yield Artefact(out, checkpoints)
+            _seal(out, identity)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(out, final)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(
+                f"{path}: another process builds this artefact; waiting for it",
+                file=sys.stderr,
+                flush=True,
+            )
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _clear_disk_errors(final: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full: free space or set `store` in config.yaml to another disk",
+            errno.EDQUOT: "the disk quota is used up: free space or set `store` in config.yaml to another disk",
+            errno.EROFS: "the file system is read-only: set `store` in config.yaml to a writable folder",
+            errno.EACCES: "no permission to write: set `store` in config.yaml to a writable folder",
+        }
+        if error.errno not in reasons:
+            raise
+        raise UserError(f"{error.filename or final}: {reasons[error.errno]}") from error
+
+
+def _is_same(final: Path, identity: dict[str, str]) -> bool:
+    try:
+        manifest = json.loads((final / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(manifest["identity"] == identity)
+
+
+def _checkpoints(work: Path, identity: dict[str, str]) -> Path:
+    """Return the checkpoint folder, emptied unless it belongs to exactly this spec and code."""
+    folder, stamp = work / "checkpoints", sha256_text(canonical_json(identity))
+    owner = folder / "owner"
+    if not owner.is_file() or owner.read_text() != stamp:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        write_atomic(owner, stamp.encode())
+    return folder
+
+
+def _seal(out: Path, identity: dict[str, str]) -> None:
+    files = sorted(path for path in out.rglob("*") if path.is_file())
+    listing = {
+        str(p.relative_to(out)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)}
+        for p in files
+    }
+    write_json(out / MANIFEST, {"identity": identity, "files": listing})
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file through a temporary name in the same folder, flushed to disk before the rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people (indented, sorted keys), atomically."""
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or damaged file is a clear error."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path}: not there. Run the stage that makes it again."
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{path}: damaged, not JSON ({error}). Delete its folder and run again."
+        ) from error
+
+
+def verified(folder: Path, name: str) -> Path:
+    """Return the path of one file of an artefact after checking its size and sha256.
+
+    Raises UserError when the file is missing or differs from the manifest.
+    """
+    listing = read_json(folder / MANIFEST)["files"]
+    path = folder / name
+    if name not in listing:
+        raise UserError(
+            f"{path}: not listed in {MANIFEST}. Delete {folder} and run again."
+        )
+    if not path.is_file():
+        raise UserError(
+            f"{path}: missing, though {MANIFEST} lists it. Delete {folder} and run again."
+        )
+    if (
+        path.stat().st_size != listing[name]["bytes"]
+        or sha256_file(path) != listing[name]["sha256"]
+    ):
+        raise UserError(
+            f"{path}: damaged, its sha256 differs from the one in {MANIFEST}. Delete {folder} and run again."
+        )
+    return path
+
+
+def save_array(path: Path, values: np.ndarray) -> None:
+    """Write an array as .npy, atomically, never pickled."""
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_array(folder: Path, name: str) -> np.ndarray:
+    """Return one array of an artefact, verified and memory-mapped."""
+    path = verified(folder, name)
+    try:
+        values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: damaged, not an array ({error}). Delete {folder} and run again."
+        ) from error
+    return values

@@ -1,0 +1,1 @@
+"""Trainers. A trainer plugin is `train(params, task) -> facts`; the engine holds what they share."""

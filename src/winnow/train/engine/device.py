@@ -1,0 +1,41 @@
+"""Devices, threads and precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from winnow.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`; auto takes a GPU when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs); accepted: auto, cpu"
+        )
+    return device
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the autocast type for `auto`, `bf16` or `fp32`; None means plain float32.
+
+    auto is bfloat16 where the hardware computes in it: recent GPUs, processors with AVX512-BF16 or AMX.
+    """
+    if precision == "fp32":
+        return None
+    return torch.bfloat16 if precision == "bf16" or _has_bf16(device) else None
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

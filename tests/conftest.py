@@ -1,0 +1,1 @@
+"""Lets the tests of every folder import the helpers that lie beside this file."""
