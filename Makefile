@@ -1,31 +1,71 @@
-# Winnow: run `make help`.
+# Winnow: `make help` lists what there is.
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3.11
-VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
-CORES ?= $(shell getconf _NPROCESSORS_ONLN)
-SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --profile profiles/default --cores $(CORES)
+CORES ?= all
 ARGS ?=
 
-.PHONY: help
-help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+BIN := .venv/bin
+READY := .venv/.ready
+SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
+
+.PHONY: help demo small plan download report test lint format bench lock clean install
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo
+	@echo "Options: CORES=4 (default: all), ARGS='--config seeds=5 mirror=/data' (more for snakemake)."
 
 $(READY): envs/lock.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r envs/lock.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: install
 install: $(READY) ## create .venv with the pinned packages
 
-.PHONY: lock
+demo: $(READY) ## run every suite on bundled data, minutes on a laptop; ends with the path of the report
+	$(SNAKEMAKE) --quiet rules host -- all $(ARGS)
+	@echo "Report: $(CURDIR)/results/demo/report/index.html"
+
+small: $(READY) ## run every suite on real public data, about an hour on two cores (set a mirror or have network)
+	$(SNAKEMAKE) --quiet rules host --config scale=small -- all $(ARGS)
+	@echo "Report: $(CURDIR)/results/small/report/index.html"
+
+plan: $(READY) ## print what would run: stages, jobs, sharing, bytes and time (ARGS='--scale paper')
+	@$(BIN)/python scripts/plan.py $(ARGS)
+
+download: $(READY) ## fetch and check the data of a scale (ARGS='--config scale=small')
+	$(SNAKEMAKE) --quiet rules host -- download $(ARGS)
+
+report: $(READY) ## bring the report up to date
+	$(SNAKEMAKE) --quiet rules host -- report $(ARGS)
+
+test: $(READY) ## run all tests (ARGS='-k sas')
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## formats, lint, types, import layers, Snakemake's own lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt --check --line-length 110 Snakefile rules
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --lint
+
+format: $(READY) ## format Python and Snakemake files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt --line-length 110 Snakefile rules
+
+bench: $(READY) ## time our code beside named peers (ARGS=sas for one)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
 lock: ## resolve pyproject.toml into envs/lock.txt (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --output-file envs/lock.txt
 
+clean: ## delete results and caches (the data in results/data is kept)
+	rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+	find results -mindepth 1 -maxdepth 1 ! -name README.md ! -name data -exec rm -rf {} +

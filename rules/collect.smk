@@ -8,18 +8,17 @@ rule collect:
         f"{STORE}/logs/collect/{{suite}}.log",
     benchmark:
         f"{STORE}/benchmarks/collect/{{suite}}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.suite_spec(wildcards.suite),
-        code=code_digest("collect"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
-    conda:
-        CORE
+    params:
+        spec=lambda wildcards: PLAN.suite_spec(wildcards.suite),
+        code=code_digest("collect"),
     shell:
-        "{PYTHON} scripts/collect.py --settings {SETTINGS:q} --suite {wildcards.suite}"
-        " --output {output.metrics:q} > {log:q} 2>&1"
+        "python scripts/collect.py --suite {wildcards.suite}" " --output {output.metrics:q} > {log:q} 2>&1"
 
 
 # Join all suites: one metrics table, one claims ledger, and the index of every artefact.
@@ -35,14 +34,14 @@ rule gather:
         f"{STORE}/logs/gather.log",
     benchmark:
         f"{STORE}/benchmarks/gather.tsv"
-    params:
-        spec=canonical_json([PLAN.suite_spec(suite) for suite in PLAN.suites]),
-        code=code_digest("gather"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
-    conda:
-        CORE
+    params:
+        spec=canonical_json([PLAN.suite_spec(suite) for suite in PLAN.suites]),
+        code=code_digest("gather"),
     shell:
-        "{PYTHON} scripts/gather.py --settings {SETTINGS:q} --output {STORE:q} > {log:q} 2>&1"
+        "python scripts/gather.py --output $(dirname {output.index:q}) > {log:q} 2>&1"

@@ -1,39 +1,52 @@
 # The plan, and the few functions by which rules ask it.
+import contextlib
+import fcntl
 import os
+import re
 import sys
+from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
-os.environ["PYTHONPATH"] = os.path.join(workflow.basedir, "src")
 
 from winnow.canonical import canonical_json
 from winnow.errors import UserError
 from winnow.plan.code import code_digest
 from winnow.plan.plan import load_plan
+from winnow.plan.settings import export_settings
+from winnow.plan.yamlfile import load_yaml
 
 try:
+    for file in workflow.configfiles:
+        load_yaml(Path(file))  # Snakemake keeps the last of a repeated key and says nothing
     PLAN = load_plan(config)
 except UserError as error:
     sys.exit(f"error: {error}")
 
-PYTHON = sys.executable
 STORE = str(PLAN.config.scale_folder)
 DATA = f"{PLAN.config.store}/data"
-DEVICE = PLAN.config.device
-GPUS = 0 if DEVICE == "cpu" else 1
-SETTINGS = canonical_json(PLAN.config.model_dump(mode="json"))
+GPUS = 0 if PLAN.config.device == "cpu" else 1
 CORE = "../envs/core.yaml"
+export_settings(PLAN.config)
+
+# Snakemake's lock outlives a killed run, this one does not: whoever holds it may clear what the dead left.
+with contextlib.suppress(OSError):
+    Path(".snakemake").mkdir(exist_ok=True)
+    RUNNING = open(".snakemake/running", "w")
+    fcntl.flock(RUNNING, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for stale in Path(".snakemake/locks").glob("*.lock"):
+        stale.unlink()
 
 
 wildcard_constraints:
     id=r"[^/]+",
-    suite=r"[a-z][a-z0-9_]*",
-    dataset=r"[a-z][a-z0-9_]*",
-    file=r"[^/]+",
-    figure=r"[^/]+",
+    suite="|".join(PLAN.suites),
+    dataset="|".join(PLAN.catalogue),
+    file="|".join(re.escape(file.name) for entry in PLAN.catalogue.values() for file in entry.files),
+    figure="|".join(Path(figure).stem for suite in PLAN.suites for figure in PLAN.figures(suite)) or "none",
 
 
 def inputs(stage):
-    return lambda wildcards: PLAN.inputs(stage, wildcards.id)
+    return lambda wildcards: answered(PLAN.inputs, stage, wildcards.id)
 
 
 def spec(stage):
@@ -46,3 +59,11 @@ def code(stage):
 
 def scaled(base):
     return lambda wildcards, attempt: base * attempt
+
+
+def answered(question, *arguments):
+    """Ask the plan; a target that it does not have ends in one message instead of a traceback."""
+    try:
+        return question(*arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -6,15 +6,15 @@ rule fetch:
         f"{DATA}/logs/{{dataset}}/{{file}}.log",
     benchmark:
         f"{DATA}/benchmarks/{{dataset}}/{{file}}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.download_spec(wildcards.dataset, wildcards.file),
+    retries: 0
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(1000),
         runtime=scaled(240),
-    retries: 0
-    conda:
-        CORE
+    params:
+        spec=lambda wildcards: PLAN.download_spec(wildcards.dataset, wildcards.file),
     shell:
-        "{PYTHON} scripts/download.py --settings {SETTINGS:q} --dataset {wildcards.dataset}"
+        "python scripts/download.py --dataset {wildcards.dataset}"
         " --file {wildcards.file:q} --output {output.file:q} 2>&1 | tee {log:q} >&2"

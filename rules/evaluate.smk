@@ -8,16 +8,16 @@ rule evaluate:
         f"{STORE}/logs/evaluate/{{id}}.log",
     benchmark:
         f"{STORE}/benchmarks/evaluate/{{id}}.tsv"
-    params:
-        spec=spec("evaluate"),
-        code=code("evaluate"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(6000),
         runtime=scaled(120),
         gpu=GPUS,
-    conda:
-        CORE
+    params:
+        spec=spec("evaluate"),
+        code=code("evaluate"),
     shell:
-        "{PYTHON} scripts/evaluate.py --spec {params.spec:q} --store {STORE:q} --output {output.artefact:q}"
-        " --code {params.code} --device {DEVICE} --threads {threads} > {log:q} 2>&1"
+        "python scripts/evaluate.py --spec {params.spec:q} --output {output.artefact:q}"
+        " --code {params.code} --threads {threads} > {log:q} 2>&1"

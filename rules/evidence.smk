@@ -11,15 +11,15 @@ rule evidence:
         f"{STORE}/logs/evidence/{{suite}}.log",
     benchmark:
         f"{STORE}/benchmarks/evidence/{{suite}}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.evidence_spec(wildcards.suite),
-        code=code_digest("evidence"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
-    conda:
-        CORE
+    params:
+        spec=lambda wildcards: PLAN.evidence_spec(wildcards.suite),
+        code=code_digest("evidence"),
     shell:
-        "{PYTHON} scripts/evidence.py --settings {SETTINGS:q} --suite {wildcards.suite}"
+        "python scripts/evidence.py --suite {wildcards.suite}"
         " --metrics {input.metrics:q} --output $(dirname {output.claims:q}) > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 # Export a suite's subsets and scores with example ids that outlive the run.
 rule export:
     input:
-        subsets=lambda wildcards: PLAN.select_inputs(wildcards.suite),
+        cells=lambda wildcards: PLAN.collect_inputs(wildcards.suite),
         data=lambda wildcards: PLAN.prepare_inputs(wildcards.suite),
     output:
         registry=f"{STORE}/suites/{{suite}}/registry/registry.json",
@@ -9,15 +9,15 @@ rule export:
         f"{STORE}/logs/export/{{suite}}.log",
     benchmark:
         f"{STORE}/benchmarks/export/{{suite}}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.suite_spec(wildcards.suite),
-        code=code_digest("export"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
-    conda:
-        CORE
+    params:
+        spec=lambda wildcards: PLAN.suite_spec(wildcards.suite),
+        code=code_digest("export"),
     shell:
-        "{PYTHON} scripts/export.py --settings {SETTINGS:q} --suite {wildcards.suite}"
+        "python scripts/export.py --suite {wildcards.suite}"
         " --output $(dirname {output.registry:q}) > {log:q} 2>&1"

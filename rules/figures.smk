@@ -4,20 +4,22 @@ rule draw:
         summary=f"{STORE}/suites/{{suite}}/summary.parquet",
         cost=f"{STORE}/suites/{{suite}}/cost.parquet",
     output:
-        multiext(f"{STORE}/suites/{{suite}}/figures/{{figure}}", ".pdf", ".png", ".csv"),
+        pdf=f"{STORE}/suites/{{suite}}/figures/{{figure}}.pdf",
+        png=f"{STORE}/suites/{{suite}}/figures/{{figure}}.png",
+        csv=f"{STORE}/suites/{{suite}}/figures/{{figure}}.csv",
     log:
         f"{STORE}/logs/figures/{{suite}}-{{figure}}.log",
     benchmark:
         f"{STORE}/benchmarks/figures/{{suite}}-{{figure}}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.figure_spec(wildcards.suite, wildcards.figure),
-        code=lambda wildcards: PLAN.figure_code(wildcards.suite, wildcards.figure),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
-    conda:
-        CORE
+    params:
+        spec=lambda wildcards: PLAN.figure_spec(wildcards.suite, wildcards.figure),
+        code=lambda wildcards: PLAN.figure_code(wildcards.suite, wildcards.figure),
     shell:
-        "{PYTHON} scripts/figures.py --spec {params.spec:q} --summary {input.summary:q}"
-        " --cost {input.cost:q} --output {output[1]:q} > {log:q} 2>&1"
+        "python scripts/figures.py --spec {params.spec:q} --summary {input.summary:q}"
+        " --cost {input.cost:q} --output {output.png:q} > {log:q} 2>&1"

@@ -8,16 +8,16 @@ rule prepare:
         f"{STORE}/logs/prepare/{{id}}.log",
     benchmark:
         f"{STORE}/benchmarks/prepare/{{id}}.tsv"
-    params:
-        spec=spec("prepare"),
-        code=code("prepare"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(4000),
         runtime=scaled(60),
         gpu=0,
-    conda:
-        CORE
+    params:
+        spec=spec("prepare"),
+        code=code("prepare"),
     shell:
-        "{PYTHON} scripts/prepare.py --spec {params.spec:q} --store {STORE:q} --output {output.artefact:q}"
-        " --code {params.code} --device {DEVICE} --threads {threads} > {log:q} 2>&1"
+        "python scripts/prepare.py --spec {params.spec:q} --output {output.artefact:q}"
+        " --code {params.code} --threads {threads} > {log:q} 2>&1"

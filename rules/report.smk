@@ -9,18 +9,17 @@ rule suite_report:
         f"{STORE}/logs/report/{{suite}}.log",
     benchmark:
         f"{STORE}/benchmarks/report/{{suite}}.tsv"
-    params:
-        spec=lambda wildcards: PLAN.report_spec([wildcards.suite]),
-        code=code_digest("report"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
-    conda:
-        CORE
+    params:
+        spec=lambda wildcards: PLAN.report_spec([wildcards.suite]),
+        code=code_digest("report"),
     shell:
-        "{PYTHON} scripts/report.py --settings {SETTINGS:q} --suite {wildcards.suite}"
-        " --output {output.page:q} > {log:q} 2>&1"
+        "python scripts/report.py --suite {wildcards.suite}" " --output {output.page:q} > {log:q} 2>&1"
 
 
 rule overall_report:
@@ -33,14 +32,14 @@ rule overall_report:
         f"{STORE}/logs/report.log",
     benchmark:
         f"{STORE}/benchmarks/report.tsv"
-    params:
-        spec=PLAN.report_spec(list(PLAN.suites)),
-        code=code_digest("report"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(2000),
         runtime=scaled(30),
-    conda:
-        CORE
+    params:
+        spec=PLAN.report_spec(list(PLAN.suites)),
+        code=code_digest("report"),
     shell:
-        "{PYTHON} scripts/report.py --settings {SETTINGS:q} --output {output.page:q} > {log:q} 2>&1"
+        "python scripts/report.py --output {output.page:q} > {log:q} 2>&1"

@@ -8,16 +8,16 @@ rule selection:
         f"{STORE}/logs/selection/{{id}}.log",
     benchmark:
         f"{STORE}/benchmarks/selection/{{id}}.tsv"
-    params:
-        spec=spec("selection"),
-        code=code("selection"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(8000),
         runtime=scaled(120),
         gpu=0,
-    conda:
-        CORE
+    params:
+        spec=spec("selection"),
+        code=code("selection"),
     shell:
-        "{PYTHON} scripts/selection.py --spec {params.spec:q} --store {STORE:q} --output {output.artefact:q}"
-        " --code {params.code} --device {DEVICE} --threads {threads} > {log:q} 2>&1"
+        "python scripts/selection.py --spec {params.spec:q} --output {output.artefact:q}"
+        " --code {params.code} --threads {threads} > {log:q} 2>&1"

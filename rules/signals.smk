@@ -8,16 +8,16 @@ rule signals:
         f"{STORE}/logs/signals/{{id}}.log",
     benchmark:
         f"{STORE}/benchmarks/signals/{{id}}.tsv"
-    params:
-        spec=spec("signals"),
-        code=code("signals"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(6000),
         runtime=scaled(120),
         gpu=GPUS,
-    conda:
-        CORE
+    params:
+        spec=spec("signals"),
+        code=code("signals"),
     shell:
-        "{PYTHON} scripts/signals.py --spec {params.spec:q} --store {STORE:q} --output {output.artefact:q}"
-        " --code {params.code} --device {DEVICE} --threads {threads} > {log:q} 2>&1"
+        "python scripts/signals.py --spec {params.spec:q} --output {output.artefact:q}"
+        " --code {params.code} --threads {threads} > {log:q} 2>&1"

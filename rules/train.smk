@@ -8,16 +8,16 @@ rule train:
         f"{STORE}/logs/train/{{id}}.log",
     benchmark:
         f"{STORE}/benchmarks/train/{{id}}.tsv"
-    params:
-        spec=spec("train"),
-        code=code("train"),
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(6000),
         runtime=scaled(720),
         gpu=GPUS,
-    conda:
-        CORE
+    params:
+        spec=spec("train"),
+        code=code("train"),
     shell:
-        "{PYTHON} scripts/train.py --spec {params.spec:q} --store {STORE:q} --output {output.artefact:q}"
-        " --code {params.code} --device {DEVICE} --threads {threads} > {log:q} 2>&1"
+        "python scripts/train.py --spec {params.spec:q} --output {output.artefact:q}"
+        " --code {params.code} --threads {threads} > {log:q} 2>&1"

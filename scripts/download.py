@@ -36,12 +36,8 @@ def main() -> None:
     if arguments.file not in files:
         raise unknown("file", arguments.file, files, "--file")
     config = read_settings(arguments)
-    report = fetch(
-        arguments.dataset, files[arguments.file], arguments.output, config.mirror_folder
-    )
-    print(
-        f"{arguments.output}: {report.bytes:,} bytes in {report.seconds:.1f} s from {report.source}"
-    )
+    report = fetch(arguments.dataset, files[arguments.file], arguments.output, config.mirror_folder)
+    print(f"{arguments.output}: {report.bytes:,} bytes in {report.seconds:.1f} s from {report.source}")
 
 
 if __name__ == "__main__":

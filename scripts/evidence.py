@@ -28,21 +28,15 @@ def main() -> None:
     )
     add_settings(parser)
     parser.add_argument("--suite", required=True, help="name of a suite of the plan")
-    parser.add_argument(
-        "--metrics", required=True, type=Path, help="the suite's metrics.parquet"
-    )
-    parser.add_argument(
-        "--output", required=True, type=Path, help="folder to write into"
-    )
+    parser.add_argument("--metrics", required=True, type=Path, help="the suite's metrics.parquet")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write into")
     arguments = parser.parse_args()
     plan = load_plan(read_settings(arguments).model_dump())
     if arguments.suite not in plan.suites:
         raise unknown("suite", arguments.suite, plan.suites, "--suite")
     suite, scale = plan.suites[arguments.suite], plan.config.scale
     metrics = read_table(arguments.metrics)
-    reference = next(
-        name for name, arm in suite.arms.items() if arm.role == "reference"
-    )
+    reference = next(name for name, arm in suite.arms.items() if arm.role == "reference")
     table = summary(metrics)
     command = f"snakemake {suite.name} --profile profiles/slurm --config scale=paper"
     reproduced = reproduction_table(suite.reproduction, table, scale, command)

@@ -24,9 +24,7 @@ def main() -> None:
     )
     add_settings(parser)
     parser.add_argument("--suite", required=True, help="name of a suite of the plan")
-    parser.add_argument(
-        "--output", required=True, type=Path, help="folder to write into"
-    )
+    parser.add_argument("--output", required=True, type=Path, help="folder to write into")
     arguments = parser.parse_args()
     plan = load_plan(read_settings(arguments).model_dump())
     if arguments.suite not in plan.suites:

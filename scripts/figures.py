@@ -3,7 +3,7 @@
 Example:
   python scripts/figures.py --summary results/demo/suites/sas/summary.parquet \\
       --cost results/demo/suites/sas/cost.parquet --output /tmp/figure.png \\
-      --spec '{"figure": "accuracy_vs_fraction", "options": {}, "arms": {"full": {"label": "full", "role": "reference"}}}'
+      --spec '{"figure": "pareto", "options": {}, "arms": [["full", {"label": "full", "role": "reference"}]]}'
 """
 
 from __future__ import annotations
@@ -23,25 +23,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--spec", required=True, help="JSON with figure, options and arms"
-    )
-    parser.add_argument(
-        "--summary", required=True, type=Path, help="the suite's summary.parquet"
-    )
-    parser.add_argument(
-        "--cost", required=True, type=Path, help="the suite's cost.parquet"
-    )
-    parser.add_argument(
-        "--output", required=True, type=Path, help="the PNG; PDF and CSV go beside it"
-    )
+    parser.add_argument("--spec", required=True, help="JSON with figure, options and a list of arms")
+    parser.add_argument("--summary", required=True, type=Path, help="the suite's summary.parquet")
+    parser.add_argument("--cost", required=True, type=Path, help="the suite's cost.parquet")
+    parser.add_argument("--output", required=True, type=Path, help="the PNG; PDF and CSV go beside it")
     arguments = parser.parse_args()
     try:
         spec = json.loads(arguments.spec)
     except ValueError as error:
         raise UserError(f"--spec: not JSON ({error})") from error
     table = join_cost(read_table(arguments.summary), read_table(arguments.cost))
-    figure, shown = draw(spec["figure"], table, spec["arms"], **spec["options"])
+    figure, shown = draw(spec["figure"], table, dict(spec["arms"]), **spec["options"])
     save(figure, shown, arguments.output.with_suffix(""))
 
 

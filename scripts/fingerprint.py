@@ -34,9 +34,7 @@ def main() -> None:
     """Parse the command line and print the block."""
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument(
-        "files", nargs="+", type=Path, help="local copies of the dataset's files"
-    )
+    parser.add_argument("files", nargs="+", type=Path, help="local copies of the dataset's files")
     print(files_block(parser.parse_args().files))
 
 

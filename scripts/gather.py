@@ -52,11 +52,7 @@ def main() -> None:
         [read_table(folder / "metrics.parquet") for folder in folders],
         ignore_index=True,
     )
-    claims = [
-        {"suite": f.name, **claim}
-        for f in folders
-        for claim in read_json(f / "claims.json")
-    ]
+    claims = [{"suite": f.name, **claim} for f in folders for claim in read_json(f / "claims.json")]
     write_table(arguments.output / "metrics.parquet", metrics)
     write_table(arguments.output / "index.parquet", index(plan))
     write_json(arguments.output / "claims.json", claims)

@@ -3,7 +3,8 @@
 The files must lie in STORE/../data/<dataset>/, where `snakemake download` puts them.
 
 Example, repeating a job by hand:
-  python scripts/prepare.py --spec results/demo/prepare/ID/spec.json --store results/demo --output /tmp/again
+  python scripts/prepare.py --spec results/demo/prepare/ID/spec.json --store results/demo \\
+      --output /tmp/again
 """
 
 from __future__ import annotations
@@ -22,9 +23,7 @@ def main() -> None:
     spec = job.spec
     entry = load_catalogue(ROOT / "datasets.yaml").get(spec.dataset)
     if entry is None or entry.content() != spec.entry:
-        raise UserError(
-            f"datasets.yaml: {spec.dataset} is not what this spec describes; plan again"
-        )
+        raise UserError(f"datasets.yaml: {spec.dataset} is not what this spec describes; plan again")
     folder = job.store.parent / "data" / spec.dataset
     files = {file.name: folder / file.name for file in entry.files}
     with job.building() as artefact:

@@ -1,11 +1,12 @@
 """Choose examples with one method.
 
 A nested method is asked for its full ordering, which serves every budget.
-Writes: s<seed>/subset.parquet (index, weight, rank), s<seed>/facts.json, s<seed>/scores.parquet where the method scores,
-spec.json, provenance.json and manifest.json.
+Writes: s<seed>/subset.parquet (index, weight, rank), s<seed>/facts.json, s<seed>/scores.parquet where the
+method scores, spec.json, provenance.json and manifest.json.
 
 Example, repeating a job by hand:
-  python scripts/selection.py --spec results/demo/selection/ID/spec.json --store results/demo --output /tmp/again
+  python scripts/selection.py --spec results/demo/selection/ID/spec.json --store results/demo \\
+      --output /tmp/again
 """
 
 from __future__ import annotations

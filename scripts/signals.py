@@ -5,7 +5,8 @@ Writes: s<seed>/signal.npy,
 spec.json, provenance.json and manifest.json.
 
 Example, repeating a job by hand:
-  python scripts/signals.py --spec results/demo/signals/ID/spec.json --store results/demo --output /tmp/again
+  python scripts/signals.py --spec results/demo/signals/ID/spec.json --store results/demo \\
+      --output /tmp/again
 """
 
 from __future__ import annotations

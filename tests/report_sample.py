@@ -74,13 +74,7 @@ def _row(
     n_seeds: int,
 ) -> dict[str, Any]:
     drop = (0.16 if length == "epochs" else 0.09) * (1 - fraction) ** 1.7
-    mean = (
-        0.955
-        - 0.09 * d
-        - drop
-        + GAIN.get(arm, -0.05) * (1.3 - fraction)
-        + noise.normal(0, 0.003)
-    )
+    mean = 0.955 - 0.09 * d - drop + GAIN.get(arm, -0.05) * (1.3 - fraction) + noise.normal(0, 0.003)
     half = abs(noise.normal(0.011, 0.003)) if n_seeds > 1 else float("nan")
     method, _, variant = arm.partition("_")
     return {
@@ -105,9 +99,7 @@ def cost_table(summary: pd.DataFrame) -> pd.DataFrame:
     cells = summary[layout.CELL].drop_duplicates().reset_index(drop=True)
     free = cells["arm"].isin(["full", "random"])
     training = 40 * np.where(cells["length"] == "steps", 1.0, cells["fraction"]) + 2
-    selection = np.where(free, 0.02, 14.0) + np.where(
-        cells["arm"] == "sas_paper", 3.0, 0.0
-    )
+    selection = np.where(free, 0.02, 14.0) + np.where(cells["arm"] == "sas_paper", 3.0, 0.0)
     cost = cells.assign(
         selection_wall_s=selection,
         training_wall_s=training,
@@ -328,9 +320,7 @@ def figure_inputs(
         style.save(drawn, rows, folder / name)
         module = figures.load(name)
         inputs.append(
-            FigureInput.read(
-                folder / name, module.TITLE, module.CAPTION, f"figures/sas/{name}.pdf"
-            )
+            FigureInput.read(folder / name, module.TITLE, module.CAPTION, f"figures/sas/{name}.pdf")
         )
     return inputs
 
@@ -358,16 +348,12 @@ def sample_input(folder: Path | None, **changes: Any) -> ReportInput:
         "claims": claims(),
         "cost": cost,
         "reproduction": reproduction_table(),
-        "figures": figure_inputs(
-            folder, ("accuracy_vs_fraction", "accuracy_vs_cost"), table, ARMS
-        ),
+        "figures": figure_inputs(folder, ("accuracy_vs_fraction", "accuracy_vs_cost"), table, ARMS),
         "environment": ENVIRONMENT,
         "provenance": provenance(),
     }
     suite = SuiteInput(**{**fields, **changes})
-    overview = figure_inputs(
-        folder, ("pareto",), table, pareto.overview_arms({"sas": ARMS})
-    )
+    overview = figure_inputs(folder, ("pareto",), table, pareto.overview_arms({"sas": ARMS}))
     return ReportInput(scale="demo", suites=[suite], figures=overview)
 
 

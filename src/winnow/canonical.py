@@ -10,9 +10,7 @@ from typing import Any
 
 def canonical_json(value: Any) -> str:
     """Return `value` as JSON with sorted keys and no spaces; NaN and infinities are refused."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def sha256_text(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -16,16 +17,12 @@ def one_of(accepted: Iterable[object]) -> str:
     return ", ".join(sorted(str(value) for value in accepted)) or "(none)"
 
 
-def unknown(
-    what: str, value: object, accepted: Iterable[object], where: str
-) -> UserError:
+def unknown(what: str, value: object, accepted: Iterable[object], where: str) -> UserError:
     """Build the error for a name that is not known, with the nearest accepted name if there is one."""
     names = [str(name) for name in accepted]
     near = get_close_matches(str(value), names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UserError(
-        f"{where}: unknown {what} '{value}'.{hint} Accepted: {one_of(names)}."
-    )
+    return UserError(f"{where}: unknown {what} '{value}'.{hint} Accepted: {one_of(names)}.")
 
 
 def run_main(main: Callable[[], None]) -> None:
@@ -34,6 +31,8 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(_report(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: UserError) -> int:

@@ -35,6 +35,7 @@ def git_state(root: Path) -> dict[str, Any]:
             done = subprocess.run(
                 ["git", "-C", str(root), *words],
                 capture_output=True,
+                check=False,
                 text=True,
                 timeout=10,
             )
@@ -77,17 +78,13 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [
-        line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-    ]
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 
 def collect(root: Path, device: str, started: float, finished: float) -> dict[str, Any]:
     """Return the provenance of a finished stage; times are seconds since the epoch."""
-    usage, children = (
-        resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    usage, children = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "git": git_state(root),
         "packages": package_versions(),
@@ -97,19 +94,14 @@ def collect(root: Path, device: str, started: float, finished: float) -> dict[st
         "started": _iso(started),
         "finished": _iso(finished),
         "wall_s": finished - started,
-        "cpu_s": usage.ru_utime
-        + usage.ru_stime
-        + children.ru_utime
-        + children.ru_stime,
+        "cpu_s": usage.ru_utime + usage.ru_stime + children.ru_utime + children.ru_stime,
         "peak_rss_gb": usage.ru_maxrss / 2**20,
         "peak_gpu_gb": _peak_gpu_gb(),
     }
 
 
 def _iso(moment: float) -> str:
-    return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(
-        timespec="seconds"
-    )
+    return datetime.datetime.fromtimestamp(moment, datetime.UTC).isoformat(timespec="seconds")
 
 
 def _peak_gpu_gb() -> float | None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from winnow.errors import unknown
+from winnow.errors import UserError, unknown
 
 ROOMS = ("select", "signals", "train", "models", "evaluate")
 
@@ -24,7 +24,7 @@ ROOMS = ("select", "signals", "train", "models", "evaluate")
 class Params(BaseModel):
     """Parameters of a plugin: frozen, typed, with defaults and ranges; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Signals = Mapping[str, Mapping[str, Any]]
@@ -80,9 +80,7 @@ def plugin(
 
     def register(function: Function) -> Function:
         room, name = function.__module__.split(".")[-2:]
-        table = MappingProxyType(
-            {key: dict(value) for key, value in (variants or {"default": {}}).items()}
-        )
+        table = MappingProxyType({key: dict(value) for key, value in (variants or {"default": {}}).items()})
         _PLUGINS[room, name] = Plugin(
             room,
             name,
@@ -109,6 +107,8 @@ def load(room: str, name: str, where: str) -> Plugin:
     if (room, name) not in _PLUGINS and name in _modules(room):
         importlib.import_module(f"winnow.{room}.{name}")
     if (room, name) not in _PLUGINS:
+        if name in _modules(room):
+            raise UserError(f"winnow/{room}/{name}.py: no function in it is decorated with @plugin; add it.")
         raise unknown(_singular(room), name, names(room), where)
     return _PLUGINS[room, name]
 
@@ -123,9 +123,7 @@ def names(room: str) -> list[str]:
 def _modules(room: str) -> list[str]:
     package = importlib.import_module(f"winnow.{room}")
     return [
-        m.name
-        for m in pkgutil.iter_modules(package.__path__)
-        if not m.name.startswith("_") and not m.ispkg
+        m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and not m.ispkg
     ]
 
 

@@ -30,8 +30,6 @@ def derive(root: int, axis: str, repetition: int, *context: str | int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
 
 
-def generator(
-    root: int, axis: str, repetition: int, *context: str | int
-) -> np.random.Generator:
+def generator(root: int, axis: str, repetition: int, *context: str | int) -> np.random.Generator:
     """Return a numpy generator seeded by :func:`derive`."""
     return np.random.default_rng(derive(root, axis, repetition, *context))

@@ -13,11 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from winnow import provenance, store
+from winnow import provenance
 from winnow.canonical import canonical_json
 from winnow.errors import UserError
+from winnow.plan.config import load_config
+from winnow.plan.yamlfile import validate
+from winnow.store import MANIFEST, Artefact, building, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -36,35 +39,25 @@ class Job(Generic[Spec]):
     def input(self, reference: str) -> Path:
         """Return the folder of an upstream artefact (`<stage>/<id>`)."""
         folder = self.store / reference
-        if not (folder / store.MANIFEST).is_file():
-            raise UserError(
-                f"{folder}: the input artefact is not there. Run the stage that makes it first."
-            )
+        if not (folder / MANIFEST).is_file():
+            raise UserError(f"{folder}: the input artefact is not there. Run the stage that makes it first.")
         return folder
 
     @contextlib.contextmanager
-    def building(self) -> Iterator[store.Artefact | None]:
+    def building(self) -> Iterator[Artefact | None]:
         """Build the output; adds `spec.json` and `provenance.json` with the costs per repetition."""
         started = time.time()
         spec = self.spec.model_dump(mode="json")
-        with store.building(
-            self.output, {"spec": canonical_json(spec), "code": self.code}
-        ) as artefact:
+        with building(self.output, {"spec": canonical_json(spec), "code": self.code}) as artefact:
             yield artefact
             if artefact is None:
-                print(
-                    f"{self.output}: already there, made by a concurrent run of the same spec and code"
-                )
+                print(f"{self.output}: already there, made by a concurrent run of the same spec and code")
                 return
-            store.write_json(artefact.out / "spec.json", spec)
+            write_json(artefact.out / "spec.json", spec)
             facts = provenance.collect(ROOT, self.device, started, time.time())
-            facts["bytes_written"] = sum(
-                p.stat().st_size for p in artefact.out.rglob("*") if p.is_file()
-            )
-            facts["costs"] = {
-                seed: asdict(cost) for seed, cost in artefact.costs.items()
-            }
-            store.write_json(artefact.out / "provenance.json", facts | artefact.facts)
+            facts["bytes_written"] = sum(p.stat().st_size for p in artefact.out.rglob("*") if p.is_file())
+            facts["costs"] = {seed: asdict(cost) for seed, cost in artefact.costs.items()}
+            write_json(artefact.out / "provenance.json", facts | artefact.facts)
 
 
 def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
@@ -72,9 +65,7 @@ def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
 
     doc: the script's docstring, shown by `--help`. spec: the model that the JSON must satisfy.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--spec",
         required=True,
@@ -82,9 +73,8 @@ def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
     )
     parser.add_argument(
         "--store",
-        required=True,
         type=Path,
-        help="folder of the artefacts, e.g. results/demo",
+        help="folder of the artefacts, e.g. results/demo (default: two above --output)",
     )
     parser.add_argument(
         "--output",
@@ -97,9 +87,8 @@ def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
         default="by hand",
         help="digest of the stage's code, recorded with the artefact",
     )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
-    )
+    device = json.loads(os.environ.get("WINNOW_SETTINGS", "{}")).get("device", "auto")
+    parser.add_argument("--device", default=device, help=f"auto, cpu, cuda or cuda:N (default: {device})")
     parser.add_argument(
         "--threads",
         type=int,
@@ -111,26 +100,24 @@ def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     return Job(
         _read_spec(arguments.spec, spec),
-        arguments.store,
+        arguments.store or arguments.output.parent.parent,
         arguments.output,
         arguments.code,
-        arguments.device,
+        load_config({"device": arguments.device}, "--device").device,
     )
 
 
 def _read_spec(text: str, model: type[Spec]) -> Spec:
-    source = "--spec"
-    if not text.lstrip().startswith("{"):
-        source, path = text, Path(text)
-        if not path.is_file():
-            raise UserError(
-                f"--spec {text}: neither JSON text nor a file. Take one from an artefact's spec.json."
-            )
-        text = path.read_text()
+    source, remedy = "--spec", "Take one from an artefact's spec.json."
     try:
-        return model.model_validate(json.loads(text))
-    except (ValueError, ValidationError) as error:
-        raise UserError(f"{source}: not a valid {model.__name__}: {error}") from error
+        if not text.lstrip().startswith("{"):
+            if not os.path.isfile(text):
+                raise UserError(f"--spec: '{text}' is neither JSON text nor a file. {remedy}")
+            source, text = text, Path(text).read_text(encoding="utf-8")
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{source}: not JSON ({error}). {remedy}") from error
+    return validate(model, values, source)
 
 
 def log(message: str) -> None:

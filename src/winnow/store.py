@@ -14,6 +14,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -87,15 +88,31 @@ def building(final: Path, identity: dict[str, str]) -> Iterator[Artefact | None]
                 return
             work.mkdir(parents=True, exist_ok=True)
             checkpoints = _checkpoints(work, identity)
-            out = work / "out"
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir()
-            yield Artefact(out, checkpoints)
-            _seal(out, identity)
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(out, final)
+            with _empty_folder(work / "out") as out:
+                yield Artefact(out, checkpoints)
+                _seal(out, identity)
+                _replace(final, out, work / "replaced")
             shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _empty_folder(path: Path) -> Iterator[Path]:
+    """Make an empty folder; what an error leaves in it goes, so that a full disk has room for the message."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _replace(final: Path, new: Path, aside: Path) -> None:
+    """Put a folder under its final name in renames alone: deleting the old one there could be cut short."""
+    shutil.rmtree(aside, ignore_errors=True)
+    if final.exists():
+        os.replace(final, aside)
+    os.replace(new, final)
 
 
 @contextlib.contextmanager
@@ -120,21 +137,24 @@ def _clear_disk_errors(final: Path) -> Iterator[None]:
     except OSError as error:
         reasons = {
             errno.ENOSPC: "the disk is full: free space or set `store` in config.yaml to another disk",
-            errno.EDQUOT: "the disk quota is used up: free space or set `store` in config.yaml to another disk",
+            errno.EDQUOT: "the quota is used up: free space or set `store` in config.yaml to another disk",
             errno.EROFS: "the file system is read-only: set `store` in config.yaml to a writable folder",
             errno.EACCES: "no permission to write: set `store` in config.yaml to a writable folder",
         }
-        if error.errno not in reasons:
+        short_write = re.search(r"\d+ requested and \d+ written", str(error))  # NumPy's, without a reason
+        reason = errno.ENOSPC if short_write else error.errno
+        if reason not in reasons:
             raise
-        raise UserError(f"{error.filename or final}: {reasons[error.errno]}") from error
+        raise UserError(f"{error.filename or final}: {reasons[reason]}") from error
 
 
 def _is_same(final: Path, identity: dict[str, str]) -> bool:
+    """Whether `final` is an undamaged artefact of exactly this spec and code."""
     try:
         manifest = json.loads((final / MANIFEST).read_text())
-    except (OSError, ValueError):
+        return bool(manifest["identity"] == identity) and all(verified(final, f) for f in manifest["files"])
+    except (OSError, ValueError, KeyError, UserError):
         return False
-    return bool(manifest["identity"] == identity)
 
 
 def _checkpoints(work: Path, identity: dict[str, str]) -> Path:
@@ -150,10 +170,7 @@ def _checkpoints(work: Path, identity: dict[str, str]) -> Path:
 
 def _seal(out: Path, identity: dict[str, str]) -> None:
     files = sorted(path for path in out.rglob("*") if path.is_file())
-    listing = {
-        str(p.relative_to(out)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)}
-        for p in files
-    }
+    listing = {str(p.relative_to(out)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files}
     write_json(out / MANIFEST, {"identity": identity, "files": listing})
 
 
@@ -180,13 +197,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: not there. Run the stage that makes it again."
-        ) from error
+        raise UserError(f"{path}: not there. Run the stage that makes it again.") from error
     except ValueError as error:
-        raise UserError(
-            f"{path}: damaged, not JSON ({error}). Delete its folder and run again."
-        ) from error
+        raise UserError(f"{path}: damaged, not JSON ({error}). Delete its folder and run again.") from error
 
 
 def verified(folder: Path, name: str) -> Path:
@@ -197,17 +210,10 @@ def verified(folder: Path, name: str) -> Path:
     listing = read_json(folder / MANIFEST)["files"]
     path = folder / name
     if name not in listing:
-        raise UserError(
-            f"{path}: not listed in {MANIFEST}. Delete {folder} and run again."
-        )
+        raise UserError(f"{path}: not listed in {MANIFEST}. Delete {folder} and run again.")
     if not path.is_file():
-        raise UserError(
-            f"{path}: missing, though {MANIFEST} lists it. Delete {folder} and run again."
-        )
-    if (
-        path.stat().st_size != listing[name]["bytes"]
-        or sha256_file(path) != listing[name]["sha256"]
-    ):
+        raise UserError(f"{path}: missing, though {MANIFEST} lists it. Delete {folder} and run again.")
+    if path.stat().st_size != listing[name]["bytes"] or sha256_file(path) != listing[name]["sha256"]:
         raise UserError(
             f"{path}: damaged, its sha256 differs from the one in {MANIFEST}. Delete {folder} and run again."
         )
@@ -227,7 +233,5 @@ def load_array(folder: Path, name: str) -> np.ndarray:
     try:
         values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        raise UserError(
-            f"{path}: damaged, not an array ({error}). Delete {folder} and run again."
-        ) from error
+        raise UserError(f"{path}: damaged, not an array ({error}). Delete {folder} and run again.") from error
     return values

@@ -25,9 +25,7 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: not there. Run the stage that makes it first."
-        ) from error
+        raise UserError(f"{path}: not there. Run the stage that makes it first.") from error
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(
             f"{path}: damaged, not a Parquet table ({error}). Delete it and run again."

@@ -38,10 +38,7 @@ def rows(arm: str, values: Sequence[float], **fields: Any) -> list[dict[str, Any
         "artefact": f"evaluate/{arm}",
         **COSTS,
     }
-    return [
-        base | {"seed": seed, "value": value} | fields
-        for seed, value in enumerate(values)
-    ]
+    return [base | {"seed": seed, "value": value} | fields for seed, value in enumerate(values)]
 
 
 def table(*groups: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -43,9 +43,7 @@ def packed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / f"set.{request.param}"
     if request.param == "zip":
         return make_zip(path, CONTENT)
-    return make_tar(
-        path, CONTENT, {"tar.gz": "w:gz", "tar.xz": "w:xz", "tar": "w"}[request.param]
-    )
+    return make_tar(path, CONTENT, {"tar.gz": "w:gz", "tar.xz": "w:xz", "tar": "w"}[request.param])
 
 
 def test_inspect_gives_sizes_and_small_members(packed: Path) -> None:
@@ -55,10 +53,7 @@ def test_inspect_gives_sizes_and_small_members(packed: Path) -> None:
 
 
 def test_stream_gives_wanted_members_in_pieces(packed: Path) -> None:
-    got = {
-        name: read(5) + read(-1)
-        for name, read in archive.stream(packed, {"set/b.bin", "set/a.bin"})
-    }
+    got = {name: read(5) + read(-1) for name, read in archive.stream(packed, {"set/b.bin", "set/a.bin"})}
     assert got == {name: CONTENT[name] for name in ("set/a.bin", "set/b.bin")}
 
 
@@ -69,9 +64,7 @@ def test_a_missing_member_is_named(packed: Path) -> None:
 
 def test_a_truncated_archive_is_a_readable_error(packed: Path) -> None:
     content = packed.read_bytes()
-    packed.write_bytes(
-        content[: len(content) // 10 if packed.suffix == ".tar" else len(content) // 2]
-    )
+    packed.write_bytes(content[: len(content) // 10 if packed.suffix == ".tar" else len(content) // 2])
     with pytest.raises(UserError, match=r"set\..*(damaged|no member)"):
         for _, read in archive.stream(packed, set(CONTENT)):
             read(-1)
@@ -144,9 +137,7 @@ def test_a_member_given_twice_is_refused(tmp_path: Path) -> None:
         archive.inspect(path, set())
 
 
-def test_a_decompression_bomb_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "ALWAYS_ALLOWED_BYTES", 1 << 16)
     zeros = {"set/zeros.bin": bytes(8 << 20)}
     for path in (

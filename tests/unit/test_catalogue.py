@@ -165,9 +165,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("keys", "value", "expected"), MISTAKES, ids=lambda value: str(value)[:30]
-)
+@pytest.mark.parametrize(("keys", "value", "expected"), MISTAKES, ids=lambda value: str(value)[:30])
 def test_mistakes_name_file_key_and_accepted(
     tmp_path: Path, keys: str, value: object, expected: list[str]
 ) -> None:
@@ -215,9 +213,7 @@ def test_several_mistakes_come_in_one_message(tmp_path: Path) -> None:
         ("a: !!python/object:os.system x\n", ["line 1", "not valid YAML"]),
     ],
 )
-def test_yaml_mistakes_name_the_line(
-    tmp_path: Path, text: str, expected: list[str]
-) -> None:
+def test_yaml_mistakes_name_the_line(tmp_path: Path, text: str, expected: list[str]) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -238,9 +234,7 @@ def test_yaml_reads_numbers_as_researchers_write_them_and_keeps_merge_keys(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "x.yaml"
-    path.write_text(
-        "lr: 1e-3\nsteps: 10\nname: e3\nbase: &b {x: 1, y: 2}\nmore: {<<: *b, y: 3}\n"
-    )
+    path.write_text("lr: 1e-3\nsteps: 10\nname: e3\nbase: &b {x: 1, y: 2}\nmore: {<<: *b, y: 3}\n")
     assert load_yaml(path) == {
         "lr": 0.001,
         "steps": 10,

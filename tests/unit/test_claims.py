@@ -29,9 +29,7 @@ def spec(**changes):
         "baseline": "random",
         "margin": 0.03,
     }
-    return ClaimSpec.model_validate(
-        {k: v for k, v in (base | changes).items() if v is not None}
-    )
+    return ClaimSpec.model_validate({k: v for k, v in (base | changes).items() if v is not None})
 
 
 def around(mean, seeds=5):
@@ -41,9 +39,7 @@ def around(mean, seeds=5):
 
 def against(gain, seeds=5, **fields):
     """Return rows of 'sas' better than those of 'random' by `gain` on average."""
-    return rows("sas", around(0.6 + gain, seeds), **fields) + rows(
-        "random", [0.6] * seeds, **fields
-    )
+    return rows("sas", around(0.6 + gain, seeds), **fields) + rows("random", [0.6] * seeds, **fields)
 
 
 def only(claim, *groups, scale="paper"):
@@ -59,9 +55,7 @@ def test_a_true_claim_is_supported_with_its_numbers():
     assert cell["effect"] == pytest.approx(0.06)
     assert cell["p"] == pytest.approx(stats.t.sf(0.03 / error, 4))
     assert cell["p_holm"] == pytest.approx(cell["p"])
-    assert [cell["ci_low"], cell["ci_high"]] == pytest.approx(
-        stats.t.interval(0.95, 4, 0.06, error)
-    )
+    assert [cell["ci_low"], cell["ci_high"]] == pytest.approx(stats.t.interval(0.95, 4, 0.06, error))
     assert (cell["n_seeds"], cell["dataset"], cell["fraction"]) == (5, "digits", 0.2)
     for words in (
         "sas minus random is 0.06",
@@ -108,9 +102,7 @@ def test_three_seeds_have_little_power():
     assert verdicts == {3: "inconclusive", 6: "supported"}
 
 
-@pytest.mark.parametrize(
-    ("n", "verdict"), [(3, "inconclusive"), (5, "inconclusive"), (6, "not supported")]
-)
+@pytest.mark.parametrize(("n", "verdict"), [(3, "inconclusive"), (5, "inconclusive"), (6, "not supported")])
 def test_equal_arms_need_six_seeds_to_refute(n, verdict):
     equal = rows("sas", [0.5] * n) + rows("random", [0.5] * n)
     entry = only(spec(), equal)
@@ -137,9 +129,7 @@ def test_no_rows_is_not_run():
     ],
 )
 def test_a_claim_is_as_good_as_its_cells(gains, verdict):
-    groups = [
-        against(gain, fraction=f) for gain, f in zip(gains, [0.2, 0.4], strict=True)
-    ]
+    groups = [against(gain, fraction=f) for gain, f in zip(gains, [0.2, 0.4], strict=True)]
     entry = only(spec(), *groups)
     assert entry["verdict"] == verdict
     assert [cell["fraction"] for cell in entry["cells"]] == [0.2, 0.4]
@@ -206,21 +196,15 @@ def test_non_inferiority_to_full_data():
     assert non_inferior(0.0, free)["verdict"] == "supported"
     assert non_inferior(0.02, free)["verdict"] == "inconclusive"
     assert non_inferior(0.05, free)["verdict"] == "not supported"
-    assert (
-        non_inferior(0.0, {"fraction": [1.0]})["verdict"] == "not run"
-    )  # the lengths still must match
+    assert non_inferior(0.0, {"fraction": [1.0]})["verdict"] == "not run"  # the lengths still must match
 
 
 def test_ratio_of_a_cost_column():
-    claim = spec(
-        kind="ratio", metric="total_wall_s", arm="full", baseline="sas", margin=3.0
-    )
+    claim = spec(kind="ratio", metric="total_wall_s", arm="full", baseline="sas", margin=3.0)
 
     def entry(**fields):
         times = [("full", [40.0, 41.0, 39.0]), ("sas", [10.0, 10.1, 10.2])]
-        arms = [
-            rows(arm, [0.5] * 3, **(fields if arm == "sas" else {})) for arm, _ in times
-        ]
+        arms = [rows(arm, [0.5] * 3, **(fields if arm == "sas" else {})) for arm, _ in times]
         filled = [
             r | {"total_wall_s": t}
             for a, (_, ts) in zip(arms, times, strict=True)
@@ -230,9 +214,7 @@ def test_ratio_of_a_cost_column():
 
     same = entry()
     assert same["verdict"] == "supported"
-    assert same["cells"][0]["effect"] == pytest.approx(
-        (40 * 41 * 39 / (10 * 10.1 * 10.2)) ** (1 / 3)
-    )
+    assert same["cells"][0]["effect"] == pytest.approx((40 * 41 * 39 / (10 * 10.1 * 10.2)) ** (1 / 3))
     other = entry(device="cuda")
     assert other["verdict"] == "inconclusive" and "different devices" in other["reason"]
 
@@ -263,23 +245,16 @@ def test_correlation_takes_seed_means_as_points():
     assert cell["ci_low"] == pytest.approx(expected.confidence_interval().low)
     assert (cell["fraction"], cell["n_seeds"]) == (None, 2)
     assert "6 points" in cell["test"]
-    assert (
-        correlated(lambda i: -i + 0.1 * (i % 2), fractions)["verdict"]
-        == "not supported"
-    )
+    assert correlated(lambda i: -i + 0.1 * (i % 2), fractions)["verdict"] == "not supported"
     assert correlated(lambda i: i, fractions[:3])["verdict"] == "inconclusive"
-    assert (
-        correlated(lambda i: i, fractions, **{"with": "absent"})["verdict"] == "not run"
-    )
+    assert correlated(lambda i: i, fractions, **{"with": "absent"})["verdict"] == "not run"
     ranks = correlated(lambda i: 10.0**i, fractions, coefficient="spearman")
     assert ranks["cells"][0]["effect"] == pytest.approx(1)
 
 
 def test_correlation_of_metrics_that_are_not_both_measured_is_an_error():
     claim = spec(kind="correlation", baseline=None, **{"with": "mir"})
-    with pytest.raises(
-        UserError, match=r"not both measured for .*fraction=0.2, seed=2"
-    ):
+    with pytest.raises(UserError, match=r"not both measured for .*fraction=0.2, seed=2"):
         only(claim, rows("sas", [0.1, 0.2, 0.3]), rows("sas", [1.0, 2.0], metric="mir"))
 
 
@@ -293,10 +268,7 @@ def test_ledger_is_plain_json_whatever_the_order_of_rows():
     ledger = judge(claims, metrics, "demo")
     text = json.dumps(ledger, allow_nan=False)
     assert json.loads(text) == ledger
-    assert (
-        json.dumps(judge(claims, metrics.sample(frac=1, random_state=2), "demo"))
-        == text
-    )
+    assert json.dumps(judge(claims, metrics.sample(frac=1, random_state=2), "demo")) == text
     assert [entry["scale"] for entry in ledger] == ["demo", "demo"]
     assert all("made at the paper scale" in entry["reason"] for entry in ledger)
 
@@ -349,9 +321,7 @@ def test_mistakes_in_a_claim_name_what_is_accepted(change, message):
 
 
 def test_specs_are_frozen_and_survive_json():
-    claim = spec(
-        kind="correlation", baseline=None, arm=["sas", "random"], **{"with": "mir"}
-    )
+    claim = spec(kind="correlation", baseline=None, arm=["sas", "random"], **{"with": "mir"})
     with pytest.raises(ValidationError, match="frozen"):
         claim.margin = 0.5
     assert ClaimSpec.model_validate_json(claim.model_dump_json(by_alias=True)) == claim
@@ -359,7 +329,4 @@ def test_specs_are_frozen_and_survive_json():
 
 def test_claims_import_no_numerical_library():
     code = "import sys, winnow.plan.claims; print({'numpy', 'pandas', 'scipy', 'torch'} & set(sys.modules))"
-    assert (
-        subprocess.check_output([sys.executable, "-c", code], text=True).strip()
-        == "set()"
-    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -11,15 +11,11 @@ from winnow.evidence.cost import cost_table, pareto
 
 def seeds(arm, totals, **fields):
     given = rows(arm, [0.5] * len(totals), **fields)
-    return [
-        row | {"total_wall_s": total} for row, total in zip(given, totals, strict=True)
-    ]
+    return [row | {"total_wall_s": total} for row, total in zip(given, totals, strict=True)]
 
 
 def test_medians_over_seeds_with_selection_and_training_apart():
-    found = cost_table(
-        table(seeds("sas", [10.0, 30.0, 11.0], selection_wall_s=4.0)), "sas"
-    )
+    found = cost_table(table(seeds("sas", [10.0, 30.0, 11.0], selection_wall_s=4.0)), "sas")
     assert len(found) == 1
     cell = found.iloc[0]
     assert (cell["total_wall_s"], cell["selection_wall_s"], cell["relative_total"]) == (
@@ -41,22 +37,14 @@ def test_medians_over_seeds_with_selection_and_training_apart():
 
 def test_a_seed_counts_once_however_many_metrics_it_has():
     one = seeds("sas", [10.0, 20.0, 90.0])
-    extra = [
-        row | {"metric": name}
-        for name in ("loss", "validation_accuracy")
-        for row in one[2:]
-    ]
-    pd.testing.assert_frame_equal(
-        cost_table(table(one, extra), "sas"), cost_table(table(one), "sas")
-    )
+    extra = [row | {"metric": name} for name in ("loss", "validation_accuracy") for row in one[2:]]
+    pd.testing.assert_frame_equal(cost_table(table(one, extra), "sas"), cost_table(table(one), "sas"))
 
 
 def test_disagreeing_costs_of_one_seed_are_an_error():
     one = seeds("sas", [10.0])
     with pytest.raises(UserError, match=r"different costs .*arm=sas.*seed=0"):
-        cost_table(
-            table(one, [one[0] | {"metric": "loss", "total_wall_s": 11.0}]), "sas"
-        )
+        cost_table(table(one, [one[0] | {"metric": "loss", "total_wall_s": 11.0}]), "sas")
 
 
 def test_relative_to_full_data_at_the_same_length_or_its_only_one():
@@ -80,21 +68,14 @@ def test_relative_to_full_data_at_the_same_length_or_its_only_one():
 
 
 def test_each_dataset_has_its_own_reference():
-    parts = [
-        seeds(arm, [t], dataset=d)
-        for arm, t, d in [("full", 10.0, "a"), ("full", 40.0, "b")]
-    ]
+    parts = [seeds(arm, [t], dataset=d) for arm, t, d in [("full", 10.0, "a"), ("full", 40.0, "b")]]
     parts += [seeds("sas", [10.0], dataset=d) for d in "ab"]
-    found = cost_table(table(*parts), "full").set_index(["arm", "dataset"])[
-        "relative_total"
-    ]
+    found = cost_table(table(*parts), "full").set_index(["arm", "dataset"])["relative_total"]
     assert (found["sas", "a"], found["sas", "b"]) == (1.0, 0.25)
 
 
 def test_costs_on_different_devices_are_not_divided():
-    found = cost_table(
-        table(seeds("full", [10.0]), seeds("sas", [1.0], device="cuda")), "full"
-    )
+    found = cost_table(table(seeds("full", [10.0]), seeds("sas", [1.0], device="cuda")), "full")
     assert found.set_index("arm")["relative_total"].isna().to_dict() == {
         "full": False,
         "sas": True,
@@ -105,9 +86,7 @@ def test_missing_references_are_errors():
     with pytest.raises(UserError, match=r"unknown reference arm 'ful'.*'full'"):
         cost_table(table(seeds("full", [1.0])), "ful")
     with pytest.raises(UserError, match="0 cells for suite sas, dataset other"):
-        cost_table(
-            table(seeds("full", [1.0]), seeds("sas", [1.0], dataset="other")), "full"
-        )
+        cost_table(table(seeds("full", [1.0]), seeds("sas", [1.0], dataset="other")), "full")
 
 
 def dominated(points, i):

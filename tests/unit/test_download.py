@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from winnow.data.download import ATTEMPTS, LONGEST_PAUSE_S, FetchReport, fetch
+from winnow.data.download import ATTEMPTS, CHUNK, LONGEST_PAUSE_S, FetchReport, fetch
 from winnow.errors import UserError
 from winnow.plan.catalogue import FileEntry
 
@@ -65,9 +65,7 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
             self.send_response(206 if start else 200)
             if start:
                 last = len(server.content) - 1
-                self.send_header(
-                    "Content-Range", f"bytes {start}-{last}/{len(server.content)}"
-                )
+                self.send_header("Content-Range", f"bytes {start}-{last}/{len(server.content)}")
             if server.etag:
                 self.send_header("ETag", server.etag)
             if server.encoding:
@@ -76,9 +74,7 @@ def handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", str(len(server.content) - start))
             self.end_headers()
             body = server.content[start:]
-            self.wfile.write(
-                body[: server.cut_after.pop(0)] if server.cut_after else body
-            )
+            self.wfile.write(body[: server.cut_after.pop(0)] if server.cut_after else body)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -92,9 +88,7 @@ def server() -> Iterator[Server]:
     state = Server()
     with ThreadingHTTPServer(("127.0.0.1", 0), handler_of(state)) as http:
         state.address = f"http://127.0.0.1:{http.server_address[1]}"
-        thread = threading.Thread(
-            target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         yield state
         http.shutdown()
@@ -158,9 +152,7 @@ def test_a_plain_download(tmp_path: Path, server: Server, get: Any) -> None:
     )
 
 
-def test_md5_serves_where_no_sha256_is_published(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_md5_serves_where_no_sha256_is_published(tmp_path: Path, server: Server, get: Any) -> None:
     get(entry_of(server.url(), sha256=None, md5=hashlib.md5(CONTENT).hexdigest()))
     assert arrived(tmp_path)
     (tmp_path / "data" / "data.bin").unlink()
@@ -187,29 +179,21 @@ def test_a_partial_file_is_continued(tmp_path: Path, server: Server, get: Any) -
     assert (report.resumed_from, report.bytes) == (1000, len(CONTENT) - 1000)
 
 
-def test_a_complete_partial_file_needs_no_request(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_a_complete_partial_file_needs_no_request(tmp_path: Path, server: Server, get: Any) -> None:
     put_part(tmp_path, CONTENT)
     assert get(entry_of(server.url())).bytes == 0
     assert arrived(tmp_path)
     assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    "left", [CONTENT + b"more", CONTENT[::-1]], ids=["too long", "same size, wrong"]
-)
-def test_a_useless_partial_file_is_replaced(
-    tmp_path: Path, server: Server, get: Any, left: bytes
-) -> None:
+@pytest.mark.parametrize("left", [CONTENT + b"more", CONTENT[::-1]], ids=["too long", "same size, wrong"])
+def test_a_useless_partial_file_is_replaced(tmp_path: Path, server: Server, get: Any, left: bytes) -> None:
     put_part(tmp_path, left)
     assert get(entry_of(server.url())).resumed_from == 0
     assert arrived(tmp_path)
 
 
-def test_a_server_without_ranges_starts_again(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_a_server_without_ranges_starts_again(tmp_path: Path, server: Server, get: Any) -> None:
     server.ranges = False
     put_part(tmp_path, b"x" * 1000)
     report = get(entry_of(server.url()))
@@ -231,9 +215,7 @@ def test_a_broken_transfer_is_continued_with_the_servers_etag(
     assert report.resumed_from == HALF
 
 
-def test_a_file_that_changes_meanwhile_starts_again(
-    tmp_path: Path, server: Server
-) -> None:
+def test_a_file_that_changes_meanwhile_starts_again(tmp_path: Path, server: Server) -> None:
     server.content, server.cut_after = CONTENT[::-1], [HALF]
 
     def change(_: float) -> None:
@@ -281,32 +263,38 @@ def test_a_truncated_transfer_keeps_its_part_for_the_next_run(
     tmp_path: Path, server: Server, get: Any
 ) -> None:
     server.cut_after = [100] * ATTEMPTS
-    with pytest.raises(
-        UserError, match=r"broke off.*\n.*500 bytes are kept in .*data\.bin\.part"
-    ):
+    with pytest.raises(UserError, match=r"broke off.*\n.*500 bytes are kept in .*data\.bin\.part"):
         get(entry_of(server.url()))
-    assert (tmp_path / "data" / "data.bin.part").read_bytes() == CONTENT[
-        : 100 * ATTEMPTS
-    ]
+    assert (tmp_path / "data" / "data.bin.part").read_bytes() == CONTENT[: 100 * ATTEMPTS]
     assert get(entry_of(server.url())).resumed_from == 100 * ATTEMPTS
     assert arrived(tmp_path)
 
 
-def test_a_transfer_that_ends_early_without_a_stated_length(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_attempts_that_bring_much_do_not_count(tmp_path: Path, server: Server, get: Any) -> None:
+    size = CHUNK + 10
+    server.content, server.cut_after = CONTENT * 40, [size] * (2 * ATTEMPTS)
+    get(entry_of(server.url(), content=CONTENT * 40))
+    assert (tmp_path / "data" / "data.bin").read_bytes() == CONTENT * 40
+    assert len(server.requests) == 2 * ATTEMPTS + 1
+    assert max(get.pauses) <= 1.5
+
+
+def test_a_server_that_starts_again_and_breaks_off_each_time_is_given_up(server: Server, get: Any) -> None:
+    server.content, server.ranges, server.cut_after = CONTENT * 40, False, [3 * CHUNK] * 50
+    with pytest.raises(UserError, match="broke off"):
+        get(entry_of(server.url(), content=CONTENT * 40))
+    assert len(server.requests) == ATTEMPTS
+
+
+def test_a_transfer_that_ends_early_without_a_stated_length(tmp_path: Path, server: Server, get: Any) -> None:
     server.announce, server.cut_after = False, [HALF]
     get(entry_of(server.url()))
     assert arrived(tmp_path)
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize(
-    "content", [CONTENT + b"extra", CONTENT[:-5]], ids=["longer", "shorter"]
-)
-def test_a_wrong_announced_size_is_named(
-    server: Server, get: Any, content: bytes
-) -> None:
+@pytest.mark.parametrize("content", [CONTENT + b"extra", CONTENT[:-5]], ids=["longer", "shorter"])
+def test_a_wrong_announced_size_is_named(server: Server, get: Any, content: bytes) -> None:
     server.content = content
     with pytest.raises(
         UserError,
@@ -315,9 +303,7 @@ def test_a_wrong_announced_size_is_named(
         get(entry_of(server.url()))
 
 
-def test_more_bytes_than_stated_are_not_written(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_more_bytes_than_stated_are_not_written(tmp_path: Path, server: Server, get: Any) -> None:
     server.announce, server.content = False, CONTENT * 3
     with pytest.raises(UserError, match="more bytes arrived"):
         get(entry_of(server.url()))
@@ -325,17 +311,13 @@ def test_more_bytes_than_stated_are_not_written(
     assert not part.exists() or part.stat().st_size <= len(CONTENT)
 
 
-def test_an_encoding_label_does_not_change_the_stored_bytes(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_an_encoding_label_does_not_change_the_stored_bytes(tmp_path: Path, server: Server, get: Any) -> None:
     server.encoding = "gzip"
     get(entry_of(server.url()))
     assert arrived(tmp_path)
 
 
-def test_a_wrong_checksum_goes_to_quarantine(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_a_wrong_checksum_goes_to_quarantine(tmp_path: Path, server: Server, get: Any) -> None:
     server.content = CONTENT[::-1]
     with pytest.raises(UserError) as caught:
         get(entry_of(server.url()))
@@ -355,18 +337,14 @@ def test_a_wrong_checksum_goes_to_quarantine(
     assert not (tmp_path / "data" / "data.bin.part").exists()
 
 
-def test_404_moves_on_to_the_next_url_at_once(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_404_moves_on_to_the_next_url_at_once(tmp_path: Path, server: Server, get: Any) -> None:
     report = get(entry_of(server.url("missing.bin"), server.url()))
     assert arrived(tmp_path)
     assert report.source == server.url()
     assert get.pauses == []
 
 
-def test_when_all_urls_fail_each_is_listed_with_the_mirror_as_a_way_out(
-    server: Server, get: Any
-) -> None:
+def test_when_all_urls_fail_each_is_listed_with_the_mirror_as_a_way_out(server: Server, get: Any) -> None:
     urls = (server.url("missing1.bin"), server.url("missing2.bin"))
     with pytest.raises(UserError) as caught:
         get(entry_of(*urls))
@@ -390,26 +368,20 @@ def test_the_mirror_comes_first(tmp_path: Path, server: Server, get: Any) -> Non
     assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    "content", [CONTENT[::-1], CONTENT + b"x", b""], ids=["other", "longer", "empty"]
-)
+@pytest.mark.parametrize("content", [CONTENT[::-1], CONTENT + b"x", b""], ids=["other", "longer", "empty"])
 def test_a_wrong_file_in_the_mirror_is_refused_and_left_there(
     tmp_path: Path, server: Server, get: Any, content: bytes
 ) -> None:
     mirrored = tmp_path / "mirror" / "toy" / "data.bin"
     mirrored.parent.mkdir(parents=True)
     mirrored.write_bytes(content)
-    with pytest.raises(
-        UserError, match=r"(?s)not the file.*source .*mirror/toy/data\.bin"
-    ):
+    with pytest.raises(UserError, match=r"(?s)not the file.*source .*mirror/toy/data\.bin"):
         get(entry_of(server.url()), tmp_path / "mirror")
     assert mirrored.read_bytes() == content
     assert not (tmp_path / "data" / "data.bin").exists()
 
 
-def test_a_file_missing_from_the_mirror_comes_from_its_url(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_a_file_missing_from_the_mirror_comes_from_its_url(tmp_path: Path, server: Server, get: Any) -> None:
     assert get(entry_of(server.url()), tmp_path / "mirror").source == server.url()
 
 
@@ -423,9 +395,7 @@ def test_a_mirror_only_file_that_is_missing_is_named(tmp_path: Path, get: Any) -
         get(entry_of())
 
 
-def test_a_full_disk_is_a_readable_error(
-    tmp_path: Path, server: Server, get: Any
-) -> None:
+def test_a_full_disk_is_a_readable_error(tmp_path: Path, server: Server, get: Any) -> None:
     part = put_part(tmp_path, b"")
     part.unlink()
     part.symlink_to("/dev/full")

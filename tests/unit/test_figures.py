@@ -12,16 +12,14 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
-from report_sample import ARMS, cost_table, summary_table
 
+from report_sample import ARMS, cost_table, summary_table
 from winnow import figures
 from winnow.errors import UserError
 from winnow.figures import layout, pareto, style, units
 
 NAMES = ("accuracy_vs_cost", "accuracy_vs_fraction", "pareto")
-METHODS = {
-    f"m{i}": {"label": f"method number {i}", "role": "method"} for i in range(11)
-}
+METHODS = {f"m{i}": {"label": f"method number {i}", "role": "method"} for i in range(11)}
 
 
 def table(**options: Any) -> pd.DataFrame:
@@ -79,31 +77,19 @@ def test_csv_holds_exactly_the_rows_drawn(name: str, tmp_path: Path) -> None:
     read = pd.read_csv(style.save(drawn, rows, tmp_path / name)["csv"])
     expected = data[data["metric"] == "test_accuracy"]
     assert len(read) == len(expected)
-    np.testing.assert_allclose(
-        np.sort(read["mean"]), np.sort(expected["mean"]), rtol=1e-9
-    )
+    np.testing.assert_allclose(np.sort(read["mean"]), np.sort(expected["mean"]), rtol=1e-9)
     assert set(read["label"]) == {arm["label"] for arm in ARMS.values()}
     assert not read["n_seeds"].isna().any()
 
 
 def test_curves_in_the_axes_equal_the_csv() -> None:
     drawn, rows = draw("accuracy_vs_fraction", table(datasets=("digits",)))
-    axis = next(
-        axis
-        for axis in drawn.axes
-        if axis.get_title(loc="left") == "digits, equal epochs"
-    )
+    axis = next(axis for axis in drawn.axes if axis.get_title(loc="left") == "digits, equal epochs")
     color = style.arm_styles(ARMS)["sas_paper"].color
-    line = next(
-        line for line in axis.lines if to_hex(line.get_color()).upper() == color
-    )
-    mine = rows[
-        (rows["arm"] == "sas_paper") & (rows["length"] == "epochs")
-    ].sort_values("fraction")
+    line = next(line for line in axis.lines if to_hex(line.get_color()).upper() == color)
+    mine = rows[(rows["arm"] == "sas_paper") & (rows["length"] == "epochs")].sort_values("fraction")
     np.testing.assert_allclose(np.asarray(line.get_ydata(), float), 100 * mine["mean"])
-    np.testing.assert_allclose(
-        np.asarray(line.get_xdata(), float), mine["fraction"], atol=0.02
-    )
+    np.testing.assert_allclose(np.asarray(line.get_xdata(), float), mine["fraction"], atol=0.02)
 
 
 def test_full_data_is_a_level_with_its_band_in_every_panel() -> None:
@@ -115,20 +101,10 @@ def test_full_data_is_a_level_with_its_band_in_every_panel() -> None:
         "digits, equal steps",
     ]
     for axis in drawn.axes:
-        levels = [
-            np.asarray(line.get_ydata(), float)
-            for line in axis.lines
-            if line.get_color() == "#000000"
-        ]
+        levels = [np.asarray(line.get_ydata(), float) for line in axis.lines if line.get_color() == "#000000"]
         assert any(np.allclose(level, 100 * full["mean"]) for level in levels)
-        bands = [
-            patch.get_extents().transformed(axis.transData.inverted())
-            for patch in axis.patches
-        ]
-        assert any(
-            np.allclose([b.y0, b.y1], [100 * full["ci_low"], 100 * full["ci_high"]])
-            for b in bands
-        )
+        bands = [patch.get_extents().transformed(axis.transData.inverted()) for patch in axis.patches]
+        assert any(np.allclose([b.y0, b.y1], [100 * full["ci_low"], 100 * full["ci_high"]]) for b in bands)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -143,9 +119,7 @@ def test_one_seed_draws_no_interval(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_many_arms_and_holes_leave_the_legend_off_the_data(
-    name: str, tmp_path: Path
-) -> None:
+def test_many_arms_and_holes_leave_the_legend_off_the_data(name: str, tmp_path: Path) -> None:
     arms = {"full": ARMS["full"], "random": ARMS["random"], **METHODS}
     data = table(arms=arms, datasets=("a", "b", "c", "d"), fractions=(0.01, 0.1, 0.8))
     data = data[~((data["arm"] == "m3") & (data["fraction"] > 0.05))]
@@ -155,14 +129,8 @@ def test_many_arms_and_holes_leave_the_legend_off_the_data(
     assert {text.get_text() for text in drawn.legends[0].get_texts()} >= {
         arm["label"] for arm in arms.values()
     }
-    assert (
-        drawn.bbox.containsx(legend.x0)
-        and drawn.bbox.containsx(legend.x1)
-        and legend.y0 >= 0
-    )
-    assert not any(
-        legend.overlaps(axis.get_tightbbox() or legend) for axis in drawn.axes
-    )
+    assert drawn.bbox.containsx(legend.x0) and drawn.bbox.containsx(legend.x1) and legend.y0 >= 0
+    assert not any(legend.overlaps(axis.get_tightbbox() or legend) for axis in drawn.axes)
 
 
 def test_one_length_alone() -> None:
@@ -185,8 +153,7 @@ def test_front_equals_its_definition() -> None:
         chosen = layout.front(cost, value)
         beaten = [
             any(
-                (cost[j] <= cost[i] and value[j] > value[i])
-                or (cost[j] < cost[i] and value[j] >= value[i])
+                (cost[j] <= cost[i] and value[j] > value[i]) or (cost[j] < cost[i] and value[j] >= value[i])
                 for j in range(12)
             )
             for i in range(12)
@@ -223,25 +190,18 @@ def test_arms_differ_without_colour_and_keep_their_style() -> None:
             strict=True,
         )
     )
-    assert (
-        to_hex(str(handles["SAS (released)"].get_color())).upper()
-        == styles["sas_released"].color
-    )
+    assert to_hex(str(handles["SAS (released)"].get_color())).upper() == styles["sas_released"].color
 
 
 def test_mistakes_are_named() -> None:
     rows = table()
-    with pytest.raises(
-        UserError, match=r"unknown figure 'accuracy_vs_fractions'.*accuracy_vs_cost"
-    ):
+    with pytest.raises(UserError, match=r"unknown figure 'accuracy_vs_fractions'.*accuracy_vs_cost"):
         figures.load("accuracy_vs_fractions")
     with pytest.raises(UserError, match="unknown figure 'style'"):
         figures.load("style")
     with pytest.raises(UserError, match=r"unknown option 'metrics'.*length, metric"):
         figures.draw("accuracy_vs_fraction", rows, ARMS, metrics="x")
-    with pytest.raises(
-        UserError, match=r"unknown metric 'tset_accuracy'.*test_accuracy"
-    ):
+    with pytest.raises(UserError, match=r"unknown metric 'tset_accuracy'.*test_accuracy"):
         figures.draw("accuracy_vs_fraction", rows, ARMS, metric="tset_accuracy")
     with pytest.raises(UserError, match="unknown length 'epoch'"):
         figures.draw("accuracy_vs_cost", rows, ARMS, length="epoch")
@@ -254,9 +214,7 @@ def test_mistakes_are_named() -> None:
 def test_a_cell_without_cost_is_refused() -> None:
     summary = summary_table()
     cost = cost_table(summary).iloc[1:]
-    with pytest.raises(
-        UserError, match="no row for suite=sas, arm=full, dataset=digits"
-    ):
+    with pytest.raises(UserError, match="no row for suite=sas, arm=full, dataset=digits"):
         layout.join_cost(summary, cost)
 
 

@@ -16,9 +16,7 @@ def points(n: int, d: int = 6, seed: int = 0) -> np.ndarray:
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def mask_value(
-    rows: np.ndarray, chosen: list[int], threshold: float | None = 0.0
-) -> float:
+def mask_value(rows: np.ndarray, chosen: list[int], threshold: float | None = 0.0) -> float:
     """F from its definition on the full matrix: S[outside, inside].sum()."""
     s = rows.astype(np.float64) @ rows.T
     if threshold is not None:
@@ -32,9 +30,7 @@ def test_gains_are_finite_differences_of_the_cut(seed: int) -> None:
     rows = points(30, seed=seed)
     order, gains = greedy(Similarity(rows, 0.0, 1.0), 30)
     for step in range(30):
-        difference = mask_value(rows, list(order[: step + 1])) - mask_value(
-            rows, list(order[:step])
-        )
+        difference = mask_value(rows, list(order[: step + 1])) - mask_value(rows, list(order[:step]))
         assert gains[step] == pytest.approx(difference, abs=1e-4)
     assert sorted(order) == list(range(30))
 
@@ -45,18 +41,14 @@ def test_each_pick_is_the_best_of_all_by_brute_force(seed: int) -> None:
     order, _ = greedy(Similarity(rows, 0.0, 1.0), 10)
     chosen: list[int] = []
     for pick in order:
-        values = {
-            i: mask_value(rows, [*chosen, i]) for i in range(14) if i not in chosen
-        }
+        values = {i: mask_value(rows, [*chosen, i]) for i in range(14) if i not in chosen}
         assert values[pick] >= max(values.values()) - 1e-5
         chosen.append(int(pick))
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("size", [1, 3, 5])
-def test_never_beats_the_brute_force_optimum_and_stays_near_it(
-    seed: int, size: int
-) -> None:
+def test_never_beats_the_brute_force_optimum_and_stays_near_it(seed: int, size: int) -> None:
     rows = points(9, seed=seed)
     order, gains = greedy(Similarity(rows, 0.0, 1.0), size)
     best = max(mask_value(rows, list(c)) for c in combinations(range(9), size))

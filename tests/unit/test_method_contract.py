@@ -21,13 +21,9 @@ def params_of(name: str, variant: str) -> tuple[registry.Plugin, registry.Params
     return plugin, plugin.params(**plugin.variants[variant])
 
 
-def make_view(
-    n: int = 90, classes: int = 5, seed: int = 0, rows: np.ndarray | None = None
-) -> View:
+def make_view(n: int = 90, classes: int = 5, seed: int = 0, rows: np.ndarray | None = None) -> View:
     random = np.random.default_rng(seed)
-    embeddings = (
-        random.normal(size=(n, 12)).astype(np.float32) if rows is None else rows
-    )
+    embeddings = random.normal(size=(n, 12)).astype(np.float32) if rows is None else rows
     labels = random.integers(classes, size=n)
     return View(
         n,
@@ -36,9 +32,7 @@ def make_view(
     )
 
 
-def choose(
-    name: str, variant: str, view: View, budget: int | None, seed: int = 3
-) -> Subset:
+def choose(name: str, variant: str, view: View, budget: int | None, seed: int = 3) -> Subset:
     plugin, params = params_of(name, variant)
     chosen: Subset = plugin.function(view, budget, np.random.default_rng(seed), params)
     check(chosen, view, budget)
@@ -47,9 +41,7 @@ def choose(
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 @pytest.mark.parametrize("budget", [0, 1, 37, 89, 90, None])
-def test_budget_is_exact_and_positions_are_distinct(
-    name: str, variant: str, budget: int | None
-) -> None:
+def test_budget_is_exact_and_positions_are_distinct(name: str, variant: str, budget: int | None) -> None:
     chosen = choose(name, variant, make_view(), budget)
     assert chosen.index.dtype == np.int64 and chosen.weight.dtype == np.float32
     assert len(set(chosen.index)) == len(chosen.index)
@@ -80,10 +72,7 @@ NESTED = [
 def test_nested_methods_give_prefixes(name: str, variant: str) -> None:
     full = choose(name, variant, make_view(), None).index
     for budget in (0, 1, 30, 60, 90):
-        assert (
-            choose(name, variant, make_view(), budget).index.tolist()
-            == full[:budget].tolist()
-        )
+        assert choose(name, variant, make_view(), budget).index.tolist() == full[:budget].tolist()
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
@@ -95,17 +84,13 @@ def test_degenerate_inputs_are_handled(name: str, variant: str, kind: str) -> No
         "constant": np.ones_like(base),
         "duplicated": np.repeat(base[:20], 2, axis=0),
     }.get(kind, base)
-    classes = {"one class": np.zeros(n, int), "singletons": np.arange(n)}.get(
-        kind, np.arange(n) % 3
-    )
+    classes = {"one class": np.zeros(n, int), "singletons": np.arange(n)}.get(kind, np.arange(n) % 3)
     view = View(n, classes, {"embeddings": rows, "latent_classes": classes})
     for budget in (0, 7, n):
         choose(name, variant, view, budget)
 
 
-DETERMINISTIC = [
-    (name, variant) for name, variant in CASES if name not in ("random", "full")
-]
+DETERMINISTIC = [(name, variant) for name, variant in CASES if name not in ("random", "full")]
 
 
 @pytest.mark.parametrize(("name", "variant"), DETERMINISTIC)
@@ -117,9 +102,7 @@ def test_permuting_the_pool_permutes_the_choice(name: str, variant: str) -> None
         view.labels[order],
         {key: value[order] for key, value in view.signals.items()},
     )
-    assert set(order[choose(name, variant, moved, 33).index]) == set(
-        choose(name, variant, view, 33).index
-    )
+    assert set(order[choose(name, variant, moved, 33).index]) == set(choose(name, variant, view, 33).index)
 
 
 @pytest.mark.parametrize(("name", "variant"), DETERMINISTIC)

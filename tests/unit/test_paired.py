@@ -37,9 +37,7 @@ def numbers(comparison):
 # Differences 1, 2, 3: mean 2, sd 1, standard error 1/sqrt(3); t with 2 degrees of freedom has the closed
 # distribution function 1/2 + t / (2 sqrt(2 + t^2)) and the 97.5 % quantile 4.302653.
 def test_compare_matches_hand_worked_numbers():
-    found = compare(
-        series(11, 12, 13), series(10, 10, 10), margin=1.0, alternative="greater"
-    )
+    found = compare(series(11, 12, 13), series(10, 10, 10), margin=1.0, alternative="greater")
     half = 4.302652729749464 / math.sqrt(3)
     t = (2 - 1) * math.sqrt(3)
     p = 0.5 - t / (2 * math.sqrt(2 + t * t))
@@ -54,20 +52,14 @@ def test_compare_matches_hand_worked_numbers():
 def test_compare_matches_scipy_and_statsmodels(n, margin):
     rng = np.random.default_rng(n)
     arm, baseline = rng.normal(0.7, 0.02, n), rng.normal(0.68, 0.02, n)
-    found = compare(
-        pd.Series(arm), pd.Series(baseline), margin=margin, alternative="greater"
-    )
+    found = compare(pd.Series(arm), pd.Series(baseline), margin=margin, alternative="greater")
     assert found.p_value == pytest.approx(
         stats.ttest_rel(arm, baseline + margin, alternative="greater").pvalue
     )
     peer = DescrStatsW(arm - baseline)
-    assert found.p_value == pytest.approx(
-        peer.ttest_mean(margin, alternative="larger")[1]
-    )
+    assert found.p_value == pytest.approx(peer.ttest_mean(margin, alternative="larger")[1])
     assert [found.ci_low, found.ci_high] == pytest.approx(peer.tconfint_mean(0.05))
-    assert found.dz == pytest.approx(
-        (arm - baseline).mean() / (arm - baseline).std(ddof=1)
-    )
+    assert found.dz == pytest.approx((arm - baseline).mean() / (arm - baseline).std(ddof=1))
 
 
 def test_interval_covers_the_truth_in_95_percent_of_2000_samples():
@@ -75,16 +67,12 @@ def test_interval_covers_the_truth_in_95_percent_of_2000_samples():
     truth, trials = 0.04, 2000
     covered = rejected = 0
     for _ in range(trials):
-        shared = rng.normal(
-            0.6, 0.1, 5
-        )  # a seed's luck, which both arms share: pairing removes it
+        shared = rng.normal(0.6, 0.1, 5)  # a seed's luck, which both arms share: pairing removes it
         arm, baseline = (
             shared + truth + rng.normal(0, 0.01, 5),
             shared + rng.normal(0, 0.01, 5),
         )
-        found = compare(
-            pd.Series(arm), pd.Series(baseline), margin=truth, alternative="greater"
-        )
+        found = compare(pd.Series(arm), pd.Series(baseline), margin=truth, alternative="greater")
         covered += found.ci_low <= truth <= found.ci_high
         rejected += found.p_value < 0.05
     assert covered in range(*map(int, stats.binom.interval(0.999, trials, 0.95)))
@@ -95,9 +83,7 @@ def test_exchanging_the_arms_mirrors_the_result():
     a, b = series(0.71, 0.74, 0.69, 0.73), series(0.70, 0.70, 0.70, 0.69)
     one = compare(a, b, margin=0.01, alternative="greater")
     other = compare(b, a, margin=-0.01, alternative="less")
-    assert numbers(other) == pytest.approx(
-        [-one.effect, -one.ci_high, -one.ci_low, one.p_value, -one.dz]
-    )
+    assert numbers(other) == pytest.approx([-one.effect, -one.ci_high, -one.ci_low, one.p_value, -one.dz])
 
 
 def test_order_of_seeds_does_not_matter_but_pairing_does():
@@ -140,9 +126,7 @@ def test_broken_input_is_an_error(bad, message):
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_too_few_seeds_give_an_effect_and_no_test(n):
-    found = compare(
-        series(*[0.9] * n), series(*[0.1] * n), margin=0.0, alternative="greater"
-    )
+    found = compare(series(*[0.9] * n), series(*[0.1] * n), margin=0.0, alternative="greater")
     assert found.effect == pytest.approx(0.8)
     assert (found.ci_low, found.ci_high, found.p_value, found.p_opposite) == (
         None,
@@ -153,13 +137,9 @@ def test_too_few_seeds_give_an_effect_and_no_test(n):
     assert f"too few seeds ({n}" in found.note
 
 
-@pytest.mark.parametrize(
-    ("difference", "p", "opposite"), [(0.1, 2**-6, 1), (0.03, 1, 1), (0.0, 1, 2**-6)]
-)
+@pytest.mark.parametrize(("difference", "p", "opposite"), [(0.1, 2**-6, 1), (0.03, 1, 1), (0.0, 1, 2**-6)])
 def test_equal_differences_are_decided_by_the_sign_test(difference, p, opposite):
-    baseline = np.array(
-        [0.61, 0.63, 0.6, 0.59, 0.7, 0.33]
-    )  # 0.63 - 0.6 is not 0.03 in binary
+    baseline = np.array([0.61, 0.63, 0.6, 0.59, 0.7, 0.33])  # 0.63 - 0.6 is not 0.03 in binary
     found = compare(
         pd.Series(baseline + difference),
         pd.Series(baseline),
@@ -186,21 +166,15 @@ def test_equal_differences_are_decided_by_the_sign_test(difference, p, opposite)
 
 
 def test_ratio_is_geometric_and_matches_hand_worked_numbers():
-    found = compare_ratio(
-        series(2, 4, 8), series(1, 1, 1), margin=1.0, alternative="greater"
-    )
-    half = (
-        4.302652729749464 * math.log(2) / math.sqrt(3)
-    )  # log ratios log 2 times 1, 2, 3
+    found = compare_ratio(series(2, 4, 8), series(1, 1, 1), margin=1.0, alternative="greater")
+    half = 4.302652729749464 * math.log(2) / math.sqrt(3)  # log ratios log 2 times 1, 2, 3
     expected = [4.0, math.exp(2 * math.log(2) - half), math.exp(2 * math.log(2) + half)]
     assert [found.effect, found.ci_low, found.ci_high] == pytest.approx(expected)
     assert (found.mean_arm, found.mean_baseline) == (pytest.approx(14 / 3), 1)
     assert found.p_value == pytest.approx(
         stats.ttest_1samp(np.log([2, 4, 8]), 0, alternative="greater").pvalue
     )
-    inverse = compare_ratio(
-        series(1, 1, 1), series(2, 4, 8), margin=1.0, alternative="less"
-    )
+    inverse = compare_ratio(series(1, 1, 1), series(2, 4, 8), margin=1.0, alternative="less")
     assert inverse.effect == pytest.approx(1 / 4)
     assert inverse.p_value == pytest.approx(found.p_value)
 
@@ -210,9 +184,7 @@ def test_ratio_with_too_few_seeds_and_of_zero():
     assert found.effect == pytest.approx(math.sqrt(8))
     assert (found.ci_low, found.p_value) == (None, None)
     with pytest.raises(UserError, match="positive"):
-        compare_ratio(
-            series(1, 0, 2), series(1, 1, 1), margin=1.0, alternative="greater"
-        )
+        compare_ratio(series(1, 0, 2), series(1, 1, 1), margin=1.0, alternative="greater")
 
 
 def test_pearson_matches_scipy_and_hand_worked_numbers():
@@ -267,18 +239,12 @@ def test_holm_keeps_the_family_error_at_5_percent():
     for _ in range(trials):
         p_values = []
         for d in rng.normal(0.03, 0.01, (4, 5)):
-            found = compare(
-                pd.Series(d), pd.Series(np.zeros(5)), margin=0.03, alternative="greater"
-            )
+            found = compare(pd.Series(d), pd.Series(np.zeros(5)), margin=0.03, alternative="greater")
             p_values.append(found.p_value)
         raw += min(p_values) < 0.05
         corrected += min(holm(p_values)) < 0.05
     assert raw >= stats.binom.ppf(0.001, trials, 1 - 0.95**4)
-    assert (
-        stats.binom.ppf(0.001, trials, 0.04)
-        <= corrected
-        <= stats.binom.ppf(0.999, trials, 0.05)
-    )
+    assert stats.binom.ppf(0.001, trials, 0.04) <= corrected <= stats.binom.ppf(0.999, trials, 0.05)
 
 
 def test_mean_interval_names_its_method():
@@ -290,9 +256,7 @@ def test_mean_interval_names_its_method():
     assert bca.low < many.mean() < bca.high
     wide = DescrStatsW(many).tconfint_mean()
     assert (bca.high - bca.low) == pytest.approx(wide[1] - wide[0], rel=0.25)
-    assert (
-        bca.high - many.mean() > many.mean() - bca.low
-    )  # right-skewed data: BCa leans right
+    assert bca.high - many.mean() > many.mean() - bca.low  # right-skewed data: BCa leans right
     assert mean_interval(many) == bca
     assert mean_interval(np.full(4, 0.5)).method == "all values equal"
     assert mean_interval(np.array([0.5])).method == "none"
@@ -303,9 +267,7 @@ def test_summary_by_hand():
     found = summary(table(rows("sas", [0.5, 0.6, 0.7]), full)).set_index("arm")
     half = 4.302652729749464 * 0.1 / math.sqrt(3)
     names = ["n_seeds", "mean", "sd", "ci_low", "ci_high"]
-    assert found.loc["sas", names].tolist() == pytest.approx(
-        [3, 0.6, 0.1, 0.6 - half, 0.6 + half]
-    )
+    assert found.loc["sas", names].tolist() == pytest.approx([3, 0.6, 0.1, 0.6 - half, 0.6 + half])
     assert found.loc["full", ["n_seeds", "mean", "interval"]].tolist() == [
         1,
         0.9,
@@ -331,9 +293,7 @@ def test_summary_keeps_cells_apart_and_ignores_row_order():
     found = summary(metrics)
     assert len(found) == 5
     assert set(found["fraction"]) == {0.2, 0.3}
-    pd.testing.assert_frame_equal(
-        summary(metrics.sample(frac=1, random_state=1)), found
-    )
+    pd.testing.assert_frame_equal(summary(metrics.sample(frac=1, random_state=1)), found)
 
 
 @pytest.mark.parametrize(

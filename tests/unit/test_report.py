@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from report_sample import ARMS, cost_table, sample_input, sample_report, summary_table
 
+from report_sample import ARMS, cost_table, sample_input, sample_report, summary_table
 from winnow.errors import UserError
 from winnow.report import tables
 from winnow.report.build import FigureInput, ReportInput, build_report
@@ -89,9 +89,7 @@ def test_every_section_is_there_and_every_link_arrives(page: Page) -> None:
         "reading-heading",
     ):
         assert part in inner
-    described = [
-        attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs
-    ]
+    described = [attrs["aria-labelledby"] for _, attrs in page.tags if "aria-labelledby" in attrs]
     assert set(described) <= set(ids)
 
 
@@ -102,11 +100,7 @@ def test_headings_do_not_skip_a_level(page: Page) -> None:
 
 
 def test_values_are_shown_with_interval_and_unit(html: str) -> None:
-    row = (
-        summary_table()
-        .query("arm == 'sas_paper' and metric == 'test_accuracy'")
-        .iloc[0]
-    )
+    row = summary_table().query("arm == 'sas_paper' and metric == 'test_accuracy'").iloc[0]
     shown = f"{100 * row['mean']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
     assert shown in html
     assert "test accuracy (%)" in html
@@ -217,9 +211,7 @@ def test_one_seed_is_said_and_shows_no_brackets(tmp_path: Path) -> None:
     html = build_report(shown)
     assert "One seed per cell, so there are no intervals." in html
     board = tables.leaderboard(shown)
-    assert not any(
-        "[" in row.cells[2].text for group in board.groups for row in group.rows
-    )
+    assert not any("[" in row.cells[2].text for group in board.groups for row in group.rows)
     assert not re.search(r"\bnan\b", "".join(Page(html).text), re.IGNORECASE)
 
 

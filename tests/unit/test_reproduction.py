@@ -11,9 +11,7 @@ from winnow.evidence.reproduction import reproduction_table
 from winnow.plan.claims import ReproductionEntry
 
 COMMAND = "snakemake sas --config scale=paper"
-OURS = rows(
-    "sas", [0.59, 0.60, 0.61]
-)  # 95 % t interval: 0.60 +- 4.302653 * 0.01 / sqrt(3) = 0.0248
+OURS = rows("sas", [0.59, 0.60, 0.61])  # 95 % t interval: 0.60 +- 4.302653 * 0.01 / sqrt(3) = 0.0248
 
 
 def entry(**changes):
@@ -30,9 +28,7 @@ def entry(**changes):
 
 
 def row(scale="paper", results=OURS, **changes):
-    found = reproduction_table(
-        [entry(**changes)], summary(table(results)), scale, COMMAND
-    )
+    found = reproduction_table([entry(**changes)], summary(table(results)), scale, COMMAND)
     assert len(found) == 1
     return found.iloc[0]
 
@@ -49,9 +45,7 @@ def row(scale="paper", results=OURS, **changes):
 def test_the_papers_value_inside_or_outside_our_interval(value, status):
     found = row(paper_value=value)
     assert found["status"] == status
-    assert found[["ours", "ci_low", "ci_high"]].tolist() == pytest.approx(
-        [0.6, 0.575159, 0.624841], abs=1e-6
-    )
+    assert found[["ours", "ci_low", "ci_high"]].tolist() == pytest.approx([0.6, 0.575159, 0.624841], abs=1e-6)
     assert (found["n_seeds"], found["command"], found["mark"]) == (
         3,
         COMMAND,

@@ -13,9 +13,7 @@ from winnow.select.sas import LOWEST, RELEASED, SASParams, select
 RNG = np.random.default_rng(0)
 
 
-def view_of(
-    rows: np.ndarray, classes: np.ndarray, fraction: float | None = None
-) -> View:
+def view_of(rows: np.ndarray, classes: np.ndarray, fraction: float | None = None) -> View:
     n = len(rows)
     signals = {"embeddings": rows.astype(np.float32), "latent_classes": classes}
     return View(n, np.full(n, -1), signals, fraction)
@@ -25,9 +23,7 @@ def clustered(n: int, seed: int = 0, d: int = 8) -> tuple[np.ndarray, np.ndarray
     random = np.random.default_rng(seed)
     centres = random.normal(size=(6, d))
     rows = centres[random.integers(6, size=n)] + 0.6 * random.normal(size=(n, d))
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True), random.integers(
-        4, size=n
-    )
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True), random.integers(4, size=n)
 
 
 def run(view: View, budget: int | None, **params: object) -> np.ndarray:
@@ -70,9 +66,7 @@ def test_released_order_is_a_stable_sort_by_thresholded_row_sum(seed: int) -> No
     for k in range(4):
         members = np.flatnonzero(classes == k)
         sums = s[np.ix_(members, members)].sum(axis=1, dtype=np.float64)
-        expected += members[np.argsort(-sums, kind="stable")][
-            : int(0.5 * len(members))
-        ].tolist()
+        expected += members[np.argsort(-sums, kind="stable")][: int(0.5 * len(members))].tolist()
     assert found.tolist() == expected
 
 
@@ -122,10 +116,7 @@ def test_without_refinement_the_order_is_nested() -> None:
     full = run(view_of(rows, classes), None, double_greedy=False)
     assert sorted(full) == list(range(120))
     for budget in (0, 1, 17, 60, 119):
-        assert (
-            run(view_of(rows, classes), budget, double_greedy=False).tolist()
-            == full[:budget].tolist()
-        )
+        assert run(view_of(rows, classes), budget, double_greedy=False).tolist() == full[:budget].tolist()
 
 
 def test_released_score_says_which_end_to_keep() -> None:
@@ -144,7 +135,4 @@ def test_diagonal_is_a_switch() -> None:
     without = run(view_of(rows, one_class), 4, **dict(settings, diagonal=False))
     s = np.maximum(rows @ rows.T, 0)
     assert with_own.tolist() == np.argsort(-s.sum(1), kind="stable").tolist()
-    assert (
-        without.tolist()
-        == np.argsort(-(s.sum(1) - s.diagonal()), kind="stable").tolist()
-    )
+    assert without.tolist() == np.argsort(-(s.sum(1) - s.diagonal()), kind="stable").tolist()

@@ -12,11 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
-from report_sample import sample_report
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+
+from report_sample import sample_report
 
 DEMO = Path(__file__).parents[2] / "results" / "demo" / "report" / "index.html"
 FLAGS = (
@@ -74,21 +75,15 @@ def browser() -> Iterator[webdriver.Chrome]:
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         for flag in (*FLAGS, f"--user-data-dir={profile}"):
             options.add_argument(flag)
-        options.set_capability(
-            "goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"}
-        )
-        driver = webdriver.Chrome(
-            options=options, service=webdriver.ChromeService(str(programs[1]))
-        )
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(programs[1])))
         try:
             yield driver
         finally:
             driver.quit()
 
 
-def view(
-    driver: webdriver.Chrome, path: Path, width: int = 1280, scheme: str = "light"
-) -> None:
+def view(driver: webdriver.Chrome, path: Path, width: int = 1280, scheme: str = "light") -> None:
     """Open the page at a width in CSS pixels and a colour scheme, with every details element open."""
     size = {
         "width": width,
@@ -101,9 +96,7 @@ def view(
     features = [{"name": name, "value": value} for name, value in wishes.items()]
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     driver.get(path.resolve().as_uri())
-    driver.execute_script(
-        "for (const item of document.querySelectorAll('details')) item.open = true;"
-    )
+    driver.execute_script("for (const item of document.querySelectorAll('details')) item.open = true;")
 
 
 def check_page(path: Path) -> None:
@@ -116,9 +109,7 @@ def check_page(path: Path) -> None:
         for width in (360, 390, 768, 1280):
             view(driver, path, width)
             wide = driver.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= width, (
-                f"the page is {wide} px wide in a window of {width} px"
-            )
+            assert wide <= width, f"the page is {wide} px wide in a window of {width} px"
         check_schemes(driver, path)
         check_silence(driver, path)
 
@@ -139,22 +130,14 @@ def check_tables_sort(driver: webdriver.Chrome) -> None:
             )
             button.click()
             assert head.get_attribute("aria-sort") == "ascending"
-            assert keys(driver, table, column) == [
-                ordered(body, False) for body in before
-            ]
+            assert keys(driver, table, column) == [ordered(body, False) for body in before]
             button.send_keys(Keys.ENTER)
             assert head.get_attribute("aria-sort") == "descending"
-            assert keys(driver, table, column) == [
-                ordered(body, True) for body in before
-            ]
+            assert keys(driver, table, column) == [ordered(body, True) for body in before]
             button.send_keys(Keys.SPACE)
             assert head.get_attribute("aria-sort") == "ascending"
-        marked = table.find_elements(
-            By.CSS_SELECTOR, "thead th:not([aria-sort='none'])"
-        )
-        assert len(marked) <= 1, (
-            "more than one column says that the table is sorted by it"
-        )
+        marked = table.find_elements(By.CSS_SELECTOR, "thead th:not([aria-sort='none'])")
+        assert len(marked) <= 1, "more than one column says that the table is sorted by it"
 
 
 def keys(driver: webdriver.Chrome, table: WebElement, column: int) -> list[list[str]]:
@@ -174,9 +157,7 @@ def check_filter(driver: webdriver.Chrome) -> None:
     for tools in driver.find_elements(By.CSS_SELECTOR, ".tools"):
         table = driver.find_element(By.ID, str(tools.get_attribute("data-for")))
         rows = table.find_elements(By.CSS_SELECTOR, "tbody tr:not(.group)")
-        word = str(
-            rows[-1].find_element(By.CSS_SELECTOR, "th").get_attribute("textContent")
-        )
+        word = str(rows[-1].find_element(By.CSS_SELECTOR, "th").get_attribute("textContent"))
         box = tools.find_element(By.TAG_NAME, "input")
         box.send_keys(word)
         left = driver.execute_script(
@@ -184,19 +165,11 @@ def check_filter(driver: webdriver.Chrome) -> None:
             ".map((row) => row.textContent)",
             table,
         )
-        assert left and all(
-            part.lower() in text.lower() for text in left for part in word.split()
-        )
-        assert (
-            tools.find_element(By.CLASS_NAME, "shown").text
-            == f"{len(left)} of {len(rows)} rows"
-        )
+        assert left and all(part.lower() in text.lower() for text in left for part in word.split())
+        assert tools.find_element(By.CLASS_NAME, "shown").text == f"{len(left)} of {len(rows)} rows"
         box.send_keys(Keys.CONTROL, "a")
         box.send_keys(Keys.DELETE)
-        assert (
-            tools.find_element(By.CLASS_NAME, "shown").text
-            == f"{len(rows)} of {len(rows)} rows"
-        )
+        assert tools.find_element(By.CLASS_NAME, "shown").text == f"{len(rows)} of {len(rows)} rows"
 
 
 def check_keyboard(driver: webdriver.Chrome) -> None:
@@ -220,9 +193,7 @@ def check_schemes(driver: webdriver.Chrome, path: Path) -> None:
     grounds: dict[str, list[int]] = {}
     for scheme in ("light", "dark"):
         view(driver, path, scheme=scheme)
-        color = driver.execute_script(
-            "return getComputedStyle(document.body).backgroundColor"
-        )
+        color = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
         grounds[scheme] = [int(part) for part in color.strip("rgb()").split(",")]
         assert driver.execute_script(CONTRAST) == []
         for card in driver.find_elements(By.CSS_SELECTOR, ".card"):
@@ -247,12 +218,8 @@ def check_silence(driver: webdriver.Chrome, path: Path) -> None:
     assert log(driver, "browser") == []
     requests = [
         event["params"]["request"]["url"]
-        for event in (
-            json.loads(entry["message"])["message"]
-            for entry in log(driver, "performance")
-        )
-        if event["method"] == "Network.requestWillBeSent"
-        and not _of_the_start_tab(event["params"])
+        for event in (json.loads(entry["message"])["message"] for entry in log(driver, "performance"))
+        if event["method"] == "Network.requestWillBeSent" and not _of_the_start_tab(event["params"])
     ]
     page = path.resolve().as_uri()
     assert any(url == page for url in requests), "the log of requests is empty"

@@ -49,9 +49,7 @@ def inspect(path: Path, read: set[str]) -> tuple[dict[str, int], dict[str, bytes
     return sizes, contents
 
 
-def stream(
-    path: Path, wanted: set[str]
-) -> Iterator[tuple[str, Callable[[int], bytes]]]:
+def stream(path: Path, wanted: set[str]) -> Iterator[tuple[str, Callable[[int], bytes]]]:
     """Yield (name, read) for each wanted member, in the archive's order.
 
     `read(size)` gives the member's next bytes (-1: all of them) until the next member is asked for.
@@ -78,9 +76,7 @@ def require(path: Path, wanted: set[str], present: set[str] | dict[str, int]) ->
     """Raise `UserError` if a wanted member is not in the archive."""
     if missing := sorted(wanted - set(present)):
         shown = one_of(sorted(present)[:10]) + (", ..." if len(present) > 10 else "")
-        raise UserError(
-            f"{path}: the archive has no member '{missing[0]}'. It holds: {shown}."
-        )
+        raise UserError(f"{path}: the archive has no member '{missing[0]}'. It holds: {shown}.")
 
 
 @contextmanager
@@ -124,15 +120,11 @@ def _tar_members(path: Path) -> Iterator[Member]:
             if member.isdir():
                 continue
             if not member.isreg() or member.issparse():
-                raise UserError(
-                    f"{path}: refused, '{name}' is a link, a device or another special file."
-                )
+                raise UserError(f"{path}: refused, '{name}' is a link, a device or another special file.")
             yield name, member.size, _tar_opener(tar, member)
 
 
-def _tar_opener(
-    tar: tarfile.TarFile, member: tarfile.TarInfo
-) -> Callable[[], IO[bytes]]:
+def _tar_opener(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
     def opener() -> IO[bytes]:
         opened = tar.extractfile(member)
         assert opened is not None, "only regular files get here"
@@ -149,28 +141,16 @@ def _zip_members(path: Path) -> Iterator[Member]:
                 continue
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG) or member.flag_bits & 0x1:
-                raise UserError(
-                    f"{path}: refused, '{name}' is encrypted, a link or another special file."
-                )
+                raise UserError(f"{path}: refused, '{name}' is encrypted, a link or another special file.")
             yield name, member.file_size, _zip_opener(archive, member)
 
 
-def _zip_opener(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo
-) -> Callable[[], IO[bytes]]:
+def _zip_opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
     return lambda: archive.open(member)
 
 
 def _safe_name(path: Path, name: str) -> str:
     pure = PurePosixPath(name)
-    if (
-        pure.is_absolute()
-        or ".." in pure.parts
-        or "\\" in name
-        or "\0" in name
-        or ":" in name.split("/")[0]
-    ):
-        raise UserError(
-            f"{path}: refused, the member name {name!r} points outside the archive's folder."
-        )
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or ":" in name.split("/")[0]:
+        raise UserError(f"{path}: refused, the member name {name!r} points outside the archive's folder.")
     return str(pure)

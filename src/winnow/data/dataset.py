@@ -43,13 +43,8 @@ class Dataset:
         path = folder / "dataset.json"
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            lists = {
-                key: tuple(facts[key] or ())
-                for key in ("shape", "classes", "mean", "std", "pool")
-            }
-            counts = {
-                split: int(about["n"]) for split, about in facts["splits"].items()
-            }
+            lists = {key: tuple(facts[key] or ()) for key in ("shape", "classes", "mean", "std", "pool")}
+            counts = {split: int(about["n"]) for split, about in facts["splits"].items()}
             return cls(
                 folder=folder,
                 name=facts["name"],
@@ -107,9 +102,7 @@ class Dataset:
         """Return the pool's labels, int64 (n,), with -1 where an example has none."""
         return np.concatenate(
             [
-                self.labels(split)
-                if self.has_labels(split)
-                else np.full(self.n(split), -1, dtype=np.int64)
+                self.labels(split) if self.has_labels(split) else np.full(self.n(split), -1, dtype=np.int64)
                 for split in self.pool
             ]
         )
@@ -125,9 +118,7 @@ class Dataset:
         except (ValueError, OSError, EOFError) as error:
             raise _damaged(path, error) from error
         if len(array) != self.n(split):
-            raise UserError(
-                f"{path}: holds {len(array)} examples, dataset.json states {self.n(split)}."
-            )
+            raise UserError(f"{path}: holds {len(array)} examples, dataset.json states {self.n(split)}.")
         return array
 
     def _parquet(self, split: str, what: str) -> pandas.DataFrame:
@@ -144,17 +135,9 @@ class Dataset:
         self.n(split)
         path = self.folder / f"{split}_{name}"
         if not path.is_file():
-            raise UserError(
-                f"{path}: dataset '{self.name}' has no {name.split('.')[0]} for split '{split}'."
-            )
-        return (
-            verified(self.folder, path.name)
-            if (self.folder / MANIFEST).is_file()
-            else path
-        )
+            raise UserError(f"{path}: dataset '{self.name}' has no {name.split('.')[0]} for split '{split}'.")
+        return verified(self.folder, path.name) if (self.folder / MANIFEST).is_file() else path
 
 
 def _damaged(path: Path, reason: Exception) -> UserError:
-    return UserError(
-        f"{path}: damaged ({reason!r}); delete the folder and prepare the dataset again."
-    )
+    return UserError(f"{path}: damaged ({reason!r}); delete the folder and prepare the dataset again.")

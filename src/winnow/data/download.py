@@ -62,10 +62,10 @@ def fetch(
 ) -> FetchReport:
     """Bring one file of a dataset to the path `destination`, verified.
 
-    `<mirror>/<dataset>/<name>` is copied if it exists; else each URL is tried up to five times, continuing
-    `<name>.part` beside the destination. Size and checksum are checked before the file gets its final name; a
-    file that fails is moved to `quarantine/`. Raises `UserError` if no source works, the file is wrong, or
-    the disk is full.
+    `<mirror>/<dataset>/<name>` is copied if it exists; else each URL is tried until five attempts in a row
+    bring nothing, continuing `<name>.part` beside the destination. Size and checksum are checked before the
+    file gets its final name; a file that fails is moved to `quarantine/`. Raises `UserError` if no source
+    works, the file is wrong, or the disk is full.
     """
     part = destination.with_name(f"{file.name}.part")
     transfer = _Transfer(dataset, file, part, progress)
@@ -83,16 +83,15 @@ def fetch(
         else:
             raise _no_source(dataset, file, mirrored)
         _settle(dataset, file, part, destination, source)
-    return FetchReport(
-        source, transfer.moved, time.monotonic() - started, transfer.resumed_from
-    )
+    return FetchReport(source, transfer.moved, time.monotonic() - started, transfer.resumed_from)
 
 
 def _from_urls(transfer: _Transfer, sleep: Callable[[float], None]) -> str:
     """Download from the first URL that works and return it."""
     failures = []
     for url in transfer.file.urls:
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt, reached = 0, transfer.have
+        while attempt < ATTEMPTS:
             try:
                 transfer.download(url)
                 return url
@@ -100,12 +99,13 @@ def _from_urls(transfer: _Transfer, sleep: Callable[[float], None]) -> str:
                 failures.append(f"{url}: {error}")
                 break
             except _Again as error:
+                # A server that drops long transfers still gets there: only attempts in vain are counted.
+                attempt = 1 if transfer.have >= reached + CHUNK else attempt + 1
+                reached = max(reached, transfer.have)
                 if attempt == ATTEMPTS:
                     failures.append(f"{url}: {error} ({ATTEMPTS} attempts)")
                 else:
-                    sleep(
-                        error.pause_s if error.pause_s is not None else _pause(attempt)
-                    )
+                    sleep(_pause(attempt) if error.pause_s is None else error.pause_s)
     raise _all_failed(transfer, failures)
 
 
@@ -114,10 +114,8 @@ def _all_failed(transfer: _Transfer, failures: list[str]) -> UserError:
         f"{transfer.dataset}: '{transfer.file.name}' could not be downloaded. Tried:",
         *failures,
     ]
-    if transfer.part.is_file() and (kept := transfer.part.stat().st_size):
-        lines.append(
-            f"{kept} bytes are kept in {transfer.part}; the next run continues there."
-        )
+    if transfer.have:
+        lines.append(f"{transfer.have} bytes are kept in {transfer.part}; the next run continues there.")
     wanted = f"{transfer.dataset}/{transfer.file.name}"
     lines.append(
         f"If you have the file, set `mirror` in config.yaml (or WINNOW_MIRROR) to a folder with {wanted}."
@@ -143,6 +141,11 @@ class _Transfer:
     moved: int = 0
     resumed_from: int = 0
 
+    @property
+    def have(self) -> int:
+        """Return the number of bytes in the part."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
     def copy(self, mirrored: Path) -> None:
         """Copy the file from the mirror."""
         with mirrored.open("rb") as source:
@@ -150,27 +153,22 @@ class _Transfer:
 
     def download(self, url: str) -> None:
         """Make the part complete from one URL, or raise `_Again` or `_GiveUp`."""
-        have = self.part.stat().st_size if self.part.is_file() else 0
+        have = self.have
         if have == self.file.bytes and _is_right(self.file, self.part):
             self.resumed_from = self.resumed_from or have
             return
         offset = have if have < self.file.bytes else 0
         headers = self._headers(url, offset)
         try:
-            with self.session.get(
-                url, headers=headers, stream=True, timeout=TIMEOUT_S
-            ) as response:
+            with self.session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
                 offset = self._checked_offset(response, url, offset)
                 self.resumed_from = self.resumed_from or offset
                 body = response.raw.stream(CHUNK, decode_content=False)
                 self._write(_at_most(body, self.file.bytes - offset), offset)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise _Again(_reason(error)) from error
-        arrived = self.part.stat().st_size
-        if arrived < self.file.bytes:
-            raise _Again(
-                f"the transfer ended after {arrived} of {self.file.bytes} bytes"
-            )
+        if self.have < self.file.bytes:
+            raise _Again(f"the transfer ended after {self.have} of {self.file.bytes} bytes")
 
     def _headers(self, url: str, offset: int) -> dict[str, str]:
         # `identity`, and undecoded reads below: the checksum is of the file as published, not as transported.
@@ -181,9 +179,7 @@ class _Transfer:
                 headers["If-Range"] = self.etags[url]
         return headers
 
-    def _checked_offset(
-        self, response: requests.Response, url: str, offset: int
-    ) -> int:
+    def _checked_offset(self, response: requests.Response, url: str, offset: int) -> int:
         """Return the position at which the body begins, after checking status and announced size."""
         status = response.status_code
         if status == 416:
@@ -195,18 +191,12 @@ class _Transfer:
             raise _GiveUp(f"status {status} {response.reason}")
         if (etag := response.headers.get("ETag", "")).startswith('"'):
             self.etags[url] = etag
-        start, total = (
-            (0, response.headers.get("Content-Length"))
-            if status == 200
-            else _content_range(response)
-        )
+        start, total = _content_range(response)
         if start not in (0, offset):
             self.part.unlink(missing_ok=True)
             raise _Again(f"the server resumed at byte {start} instead of {offset}")
         if total is not None and total.isdigit() and int(total) != self.file.bytes:
-            raise _Again(
-                f"the server announces {total} bytes, datasets.yaml states {self.file.bytes}"
-            )
+            raise _Again(f"the server announces {total} bytes, datasets.yaml states {self.file.bytes}")
         return start
 
     def _write(self, pieces: Iterator[bytes], offset: int) -> None:
@@ -242,9 +232,7 @@ def _content_range(response: requests.Response) -> tuple[int, str | None]:
     """Return the position at which the body begins and the announced size of the whole file, if any."""
     if response.status_code == 200:
         return 0, response.headers.get("Content-Length")
-    match = re.fullmatch(
-        r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "")
-    )
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
     if match is None:
         raise _Again("the server sent a part of the file without saying which")
     return int(match[1]), match[2]
@@ -263,18 +251,14 @@ def _reason(error: Exception) -> str:
     return f"the transfer broke off ({type(error).__name__})"
 
 
-def _settle(
-    dataset: str, file: FileEntry, part: Path, destination: Path, source: str
-) -> None:
+def _settle(dataset: str, file: FileEntry, part: Path, destination: Path, source: str) -> None:
     """Give the verified part its final name, or put it in quarantine and raise `UserError`."""
     algorithm, expected = file.checksum
     size, found = part.stat().st_size, _digest(part, algorithm)
     if size == file.bytes and found == expected:
         os.replace(part, destination)
         return
-    quarantined = (
-        destination.parent / "quarantine" / f"{file.name}.{_digest(part, 'sha256')[:8]}"
-    )
+    quarantined = destination.parent / "quarantine" / f"{file.name}.{_digest(part, 'sha256')[:8]}"
     quarantined.parent.mkdir(exist_ok=True)
     os.replace(part, quarantined)
     raise UserError(
@@ -288,11 +272,7 @@ def _settle(
 
 def _is_right(file: FileEntry, path: Path) -> bool:
     algorithm, expected = file.checksum
-    return (
-        path.is_file()
-        and path.stat().st_size == file.bytes
-        and _digest(path, algorithm) == expected
-    )
+    return path.is_file() and path.stat().st_size == file.bytes and _digest(path, algorithm) == expected
 
 
 def _digest(path: Path, algorithm: str) -> str:
@@ -317,11 +297,7 @@ def _disk_errors(destination: Path, file: FileEntry) -> Iterator[None]:
             free = shutil.disk_usage(destination.parent).free
             reason = f"no space left for {file.bytes / 1e6:.1f} MB ({free / 1e6:.1f} MB free)"
         elif error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            reason = (
-                "not writable"
-                if error.filename is None
-                else f"no permission for {error.filename}"
-            )
+            reason = "not writable" if error.filename is None else f"no permission for {error.filename}"
         else:
             raise
         raise UserError(f"{destination}: {reason}.") from error

@@ -14,9 +14,7 @@ from winnow.errors import UserError
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-def decode(
-    encoded: bytes, shape: tuple[int, int, int], resize: bool, where: str
-) -> Images:
+def decode(encoded: bytes, shape: tuple[int, int, int], resize: bool, where: str) -> Images:
     """Return the image as uint8 of `shape` (h, w, c).
 
     Grey images become RGB where c is 3.
@@ -44,10 +42,6 @@ def decode(
         raise UserError(f"{where}: the image cannot be decoded ({error}).") from error
 
 
-def decode_all(
-    encoded: Iterable[tuple[str, bytes]], shape: tuple[int, int, int], resize: bool
-) -> Images:
+def decode_all(encoded: Iterable[tuple[str, bytes]], shape: tuple[int, int, int], resize: bool) -> Images:
     """Return the images as one uint8 array (b, h, w, c); each comes with the name to use in an error."""
-    return np.stack(
-        [decode(content, shape, resize, where) for where, content in encoded]
-    )
+    return np.stack([decode(content, shape, resize, where) for where, content in encoded])

@@ -39,25 +39,18 @@ def prepare(
     """
     limits = limits or {}
     _check_inputs(entry, files, limits, pool)
-    writers = {
-        str(split): SplitWriter(entry, split, n, out)
-        for split, n in entry.splits.items()
-    }
+    writers = {str(split): SplitWriter(entry, split, n, out) for split, n in entry.splits.items()}
     classes: tuple[str, ...] = ()
     with _disk_errors(out):
         for batch in reader_module(entry.reader).read(entry, files):
             if batch.split not in writers:
-                raise unknown(
-                    "split", batch.split, writers, f"datasets.yaml: {entry.name}.splits"
-                )
+                raise unknown("split", batch.split, writers, f"datasets.yaml: {entry.name}.splits")
             writers[batch.split].add(batch)
             classes = classes or batch.classes
         for split, writer in writers.items():
             writer.finish(limits.get(split), seed)
         facts = _facts(entry, classes, writers, limits, seed) | {"pool": list(pool)}
-        (out / "dataset.json").write_text(
-            json.dumps(facts, indent=2) + "\n", encoding="utf-8"
-        )
+        (out / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_inputs(
@@ -79,9 +72,7 @@ def _check_inputs(
     for split, keep in limits.items():
         if not 1 <= keep <= counts[split]:
             accepted = f"Accepted: 1 to {counts[split]}."
-            raise UserError(
-                f"{entry.name}: limits.{split}: {keep} examples cannot be kept. {accepted}"
-            )
+            raise UserError(f"{entry.name}: limits.{split}: {keep} examples cannot be kept. {accepted}")
 
 
 @contextmanager
@@ -115,9 +106,7 @@ def _facts(
         "homepage": entry.homepage,
         "shape": entry.shape,
         "classes": _class_names(entry, found),
-        "splits": {
-            split: {"n": writers[split].n, "of": n} for split, n in entry.splits.items()
-        },
+        "splits": {split: {"n": writers[split].n, "of": n} for split, n in entry.splits.items()},
         "limits": limits,
         "seed": seed,
         "mean": mean,
@@ -134,18 +123,10 @@ def _class_names(entry: DatasetEntry, found: tuple[str, ...]) -> tuple[str, ...]
     if entry.classes and found:
         for label, (stated, read) in enumerate(zip_longest(entry.classes, found)):
             if stated != read:
-                raise UserError(
-                    f"{where}.classes[{label}]: '{stated}', but the files say '{read}'."
-                )
+                raise UserError(f"{where}.classes[{label}]: '{stated}', but the files say '{read}'.")
     if found and len(found) != entry.class_count:
-        raise UserError(
-            f"{where}.n_classes: {entry.class_count}, but the files name {len(found)}."
-        )
-    return (
-        entry.classes
-        or found
-        or tuple(str(label) for label in range(entry.class_count or 0))
-    )
+        raise UserError(f"{where}.n_classes: {entry.class_count}, but the files name {len(found)}.")
+    return entry.classes or found or tuple(str(label) for label in range(entry.class_count or 0))
 
 
 def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
@@ -157,9 +138,7 @@ def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
     histogram = np.zeros((images.shape[-1], 256), dtype=np.int64)
     for part in chunks(len(images), BATCH):
         for channel in range(images.shape[-1]):
-            histogram[channel] += np.bincount(
-                images[part][..., channel].ravel(), minlength=256
-            )
+            histogram[channel] += np.bincount(images[part][..., channel].ravel(), minlength=256)
     count = int(histogram[0].sum())
     first, second = (histogram @ values) / count, (histogram @ values**2) / count
     std = np.sqrt(np.maximum(second - first**2, 0))

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-def stratified_rows(
-    labels: Labels | None, n: int, keep: int, rng: np.random.Generator
-) -> Labels:
+def stratified_rows(labels: Labels | None, n: int, keep: int, rng: np.random.Generator) -> Labels:
     """Return `keep` of the rows 0..n-1, ascending, drawn at random in proportion to the classes.
 
     Quotas are by largest remainder (ties to the lower label), so the total is exact. Without labels, all
@@ -34,8 +32,7 @@ def stratified_rows(
     quotas[np.argsort(-(shares % n), kind="stable")[:short]] += 1
     members = (np.flatnonzero(labels == label) for label in range(len(counts)))
     chosen = [
-        rng.choice(rows, size=quota, replace=False)
-        for rows, quota in zip(members, quotas, strict=True)
+        rng.choice(rows, size=quota, replace=False) for rows, quota in zip(members, quotas, strict=True)
     ]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
@@ -58,11 +55,7 @@ class SplitWriter:
 
     def add(self, batch: Batch) -> None:
         """Store one batch after checking its size, shape and labels."""
-        rows = (
-            np.arange(self.next_row, self.next_row + len(batch))
-            if batch.rows is None
-            else batch.rows
-        )
+        rows = np.arange(self.next_row, self.next_row + len(batch)) if batch.rows is None else batch.rows
         self.next_row += len(batch)
         if rows.max(initial=0) >= self.n or self.filled[rows].any():
             raise UserError(
@@ -85,9 +78,7 @@ class SplitWriter:
                 f"datasets.yaml states uint8 {self.entry.shape}."
             )
         if self.images is None:
-            self.images = _create(
-                self.out / f"{self.split}_images.npy", (self.n, *images.shape[1:])
-            )
+            self.images = _create(self.out / f"{self.split}_images.npy", (self.n, *images.shape[1:]))
         self.images[rows] = images
 
     def _add_labels(self, labels: Labels, rows: Labels) -> None:
@@ -110,9 +101,7 @@ class SplitWriter:
         """Check that the split is whole, keep the part asked for, and write all but the images."""
         if not self.filled.all():
             held = int(self.filled.sum())
-            raise UserError(
-                f"{self.where}: the files hold {held} examples, datasets.yaml states {self.n}."
-            )
+            raise UserError(f"{self.where}: the files hold {held} examples, datasets.yaml states {self.n}.")
         if self.labels is not None and (self.labels < 0).any():
             raise UserError(
                 f"{self.where}, example {int(np.argmin(self.labels))}: has no label, others have."
@@ -124,9 +113,7 @@ class SplitWriter:
         if keep is not None and keep < self.n:
             self._keep(keep, seed)
         if self.labels is not None:
-            np.save(
-                self.out / f"{self.split}_labels.npy", self.labels, allow_pickle=False
-            )
+            np.save(self.out / f"{self.split}_labels.npy", self.labels, allow_pickle=False)
         self._write_tables()
 
     def _keep(self, keep: int, seed: int) -> None:

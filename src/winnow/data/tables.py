@@ -70,9 +70,7 @@ def table_batches(
             yield _batch(entry, options, split, rows.reset_index(drop=True), path), rows
 
 
-def require_columns(
-    wanted: Iterable[str | None], present: Iterable[str], path: Path
-) -> None:
+def require_columns(wanted: Iterable[str | None], present: Iterable[str], path: Path) -> None:
     """Raise `UserError` if a column is not in the file."""
     present = list(present)
     for name in wanted:
@@ -92,9 +90,7 @@ def _batch(
         split,
         labels=_labels(rows[options.label], entry, path) if options.label else None,
         table=rows[list(options.columns)] if options.columns else rows,
-        ids=[f"{entry.name}/{split}/{value}" for value in rows[options.id]]
-        if options.id
-        else [],
+        ids=[f"{entry.name}/{split}/{value}" for value in rows[options.id]] if options.id else [],
     )
 
 

@@ -2,8 +2,9 @@
 
 Features come from the last epoch's encoder in evaluation mode and are standardised by the training
 part's mean and deviation. The penalty is chosen on a validation split cut from the training data
-(equal accuracies: the larger one), then the probe is refitted on all labelled training data; the test split is scored once and chooses
-nothing (the released code takes the best of 40 test accuracies with the penalty 1e-5).
+(equal accuracies: the larger one), then the probe is refitted on all labelled training data. The test
+split is scored once and chooses nothing. With `label_share` below 1 only that part of every class has
+labels. The released code reports the best of 40 test accuracies.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ class LinearProbeParams(Params):
     penalties: tuple[float, ...] = Field(default=(1e-5, 1e-4, 1e-3, 1e-2), min_length=1)
     validation: float = Field(default=0.1, gt=0, lt=0.5)
     iterations: int = Field(default=100, ge=1)
+    label_share: float = Field(default=1.0, gt=0, le=1)
 
 
-@plugin(
-    params=LinearProbeParams, version=1, source="SAS release: L-BFGS, 100 iterations"
-)
-def evaluate(
-    params: LinearProbeParams, view: EvaluationView
-) -> dict[str, tuple[float, int]]:
+@plugin(params=LinearProbeParams, version=1, source="SAS release: L-BFGS, 100 iterations")
+def evaluate(params: LinearProbeParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return test and validation accuracy (fractions) and the chosen penalty, each with its n."""
     from winnow.models.engine.logistic import fit_logistic, predict
 
     labels, classes = view.train_labels, view.classes
     features, test = standardise(view.train_features, view.test_features)
+    if params.label_share < 1:
+        shown, _ = stratified_split(labels, params.label_share, view.random)
+        features, labels = features[shown], labels[shown]
     held, fitted = stratified_split(labels, params.validation, view.random)
     scores, weights = [], None
     for penalty in sorted(params.penalties, reverse=True):
@@ -47,9 +48,7 @@ def evaluate(
             params.iterations,
             weights,
         )
-        scores.append(
-            (accuracy(predict(features[held], weights), labels[held]), penalty)
-        )
+        scores.append((accuracy(predict(features[held], weights), labels[held]), penalty))
     validation, penalty = max(scores)
     final = fit_logistic(features, labels, classes, penalty, params.iterations)
     n_test = len(view.test_labels)

@@ -61,9 +61,7 @@ class Cell:
     note: str = ""
 
 
-def judge(
-    claims: Sequence[ClaimSpec], metrics: pd.DataFrame, scale: str
-) -> list[dict[str, Any]]:
+def judge(claims: Sequence[ClaimSpec], metrics: pd.DataFrame, scale: str) -> list[dict[str, Any]]:
     """Judge the claims of one suite on its metrics at one scale; return the ledger, ready for JSON.
 
     One entry per claim: id, statement, source, kind, made_at, scale, metric, with, arm (as text), arms,
@@ -74,20 +72,12 @@ def judge(
         raise unknown("scale", scale, get_args(ScaleName), "claims")
     table = check_metrics(metrics)
     if table["suite"].nunique() > 1:
-        raise UserError(
-            f"claims: metrics of suites {one_of(table['suite'].unique())}. Judge one at a time."
-        )
-    cells = [
-        _correlations(c, table) if c.kind == "correlation" else _comparisons(c, table)
-        for c in claims
-    ]
+        raise UserError(f"claims: metrics of suites {one_of(table['suite'].unique())}. Judge one at a time.")
+    cells = [_correlations(c, table) if c.kind == "correlation" else _comparisons(c, table) for c in claims]
     tested = [cell.p for group in cells for cell in group if cell.p is not None]
     corrected = iter(holm(tested))
     judged = [[_decide(cell, corrected) for cell in group] for group in cells]
-    return [
-        _entry(claim, group, table, scale)
-        for claim, group in zip(claims, judged, strict=True)
-    ]
+    return [_entry(claim, group, table, scale) for claim, group in zip(claims, judged, strict=True)]
 
 
 def _comparisons(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
@@ -111,13 +101,8 @@ def _comparisons(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
                     note=f"'{claim.baseline}' has no result here",
                 )
             )
-        elif (
-            claim.metric in COST_COLUMNS
-            and pd.concat([rows, other])["device"].nunique() > 1
-        ):
-            cells.append(
-                replace(cell, note="costs on different devices do not compare")
-            )
+        elif claim.metric in COST_COLUMNS and pd.concat([rows, other])["device"].nunique() > 1:
+            cells.append(replace(cell, note="costs on different devices do not compare"))
         else:
             cells.append(_filled(cell, _compared(claim, rows, other, place)))
     return cells
@@ -141,9 +126,7 @@ def _correlations(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
     assert claim.with_metric is not None
     keys = ["dataset", "length", "arm", "fraction", "seed"]
     x, y = (
-        _keep(frame[frame["arm"].isin(claim.arms)], claim.where).set_index(keys)[
-            "value"
-        ]
+        _keep(frame[frame["arm"].isin(claim.arms)], claim.where).set_index(keys)["value"]
         for frame in (
             values_of(table, claim.metric),
             values_of(table, claim.with_metric),
@@ -153,13 +136,9 @@ def _correlations(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
         return []
     lone = x.index.symmetric_difference(y.index)
     if len(lone):
-        where = ", ".join(
-            f"{name}={value}" for name, value in zip(keys, lone[0], strict=True)
-        )
+        where = ", ".join(f"{name}={value}" for name, value in zip(keys, lone[0], strict=True))
         both = f"'{claim.metric}' and '{claim.with_metric}'"
-        raise UserError(
-            f"claim '{claim.id}': {both} are not both measured for {where}. Measure both there."
-        )
+        raise UserError(f"claim '{claim.id}': {both} are not both measured for {where}. Measure both there.")
     pairs = pd.DataFrame({"x": x, "y": y})
     cells = []
     for key, group in pairs.groupby(["dataset", "length"]):
@@ -172,19 +151,13 @@ def _correlations(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
             coefficient=claim.coefficient,
         )
         dataset, length = map(str, key)
-        cells.append(
-            _filled(
-                Cell(dataset, None, length, n_seeds=int(points.size().min())), result
-            )
-        )
+        cells.append(_filled(Cell(dataset, None, length, n_seeds=int(points.size().min())), result))
     return cells
 
 
 def _keep(rows: pd.DataFrame, where: CellFilter) -> pd.DataFrame:
     for axis, kept in where.named().items():
-        accepted = (
-            np.round(np.array(kept, dtype=float), 6) if axis == "fraction" else kept
-        )
+        accepted = np.round(np.array(kept, dtype=float), 6) if axis == "fraction" else kept
         rows = rows[rows[axis].isin(list(accepted))]
     return rows
 
@@ -226,9 +199,7 @@ def _verdict(cells: list[Cell]) -> str:
     return "supported" if found == {"supported"} else "inconclusive"
 
 
-def _entry(
-    claim: ClaimSpec, cells: list[Cell], table: pd.DataFrame, scale: str
-) -> dict[str, Any]:
+def _entry(claim: ClaimSpec, cells: list[Cell], table: pd.DataFrame, scale: str) -> dict[str, Any]:
     verdict = _verdict(cells)
     return {
         "id": claim.id,
@@ -249,9 +220,7 @@ def _entry(
     }
 
 
-def _reason(
-    claim: ClaimSpec, verdict: str, cells: list[Cell], table: pd.DataFrame, scale: str
-) -> str:
+def _reason(claim: ClaimSpec, verdict: str, cells: list[Cell], table: pd.DataFrame, scale: str) -> str:
     """Say in one sentence what decided: the weakest of the cells that carry the verdict."""
     rest = _absent(claim, table)
     if claim.made_at != scale:
@@ -277,9 +246,7 @@ def _numbers(claim: ClaimSpec, cell: Cell) -> str:
         return f"{text}, {cell.note}"
     interval = f"95 % interval {cell.ci_low:.4g} to {cell.ci_high:.4g}"
     note = f", {cell.note}" if cell.note else ""
-    return (
-        f"{text} ({interval}, {cell.n_seeds} seeds, Holm p = {cell.p_holm:.2g}{note})"
-    )
+    return f"{text} ({interval}, {cell.n_seeds} seeds, Holm p = {cell.p_holm:.2g}{note})"
 
 
 def _effect_name(claim: ClaimSpec) -> str:
@@ -301,9 +268,5 @@ def _absent(claim: ClaimSpec, table: pd.DataFrame) -> str:
     missing = []
     for axis, kept in claim.where.named().items():
         have = set(rows[axis])
-        missing += [
-            f"{axis} {v}"
-            for v in kept
-            if (round(v, 6) if isinstance(v, float) else v) not in have
-        ]
+        missing += [f"{axis} {v}" for v in kept if (round(v, 6) if isinstance(v, float) else v) not in have]
     return f"; no results at {', '.join(missing)}" if missing else ""

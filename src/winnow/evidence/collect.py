@@ -41,19 +41,13 @@ class _Reader:
 
     def provenance(self, reference: str) -> dict[str, Any]:
         if reference not in self.seen:
-            self.seen[reference] = read_json(
-                verified(self.store / reference, "provenance.json")
-            )
+            self.seen[reference] = read_json(verified(self.store / reference, "provenance.json"))
         return self.seen[reference]
 
     def cost(self, references: tuple[str, ...], seed: int) -> tuple[float, float]:
         """Return (wall, CPU) seconds that one repetition took in these artefacts together."""
-        costs = [
-            self.provenance(reference)["costs"][str(seed)] for reference in references
-        ]
-        return sum(cost["wall_s"] for cost in costs), sum(
-            cost["cpu_s"] for cost in costs
-        )
+        costs = [self.provenance(reference)["costs"][str(seed)] for reference in references]
+        return sum(cost["wall_s"] for cost in costs), sum(cost["cpu_s"] for cost in costs)
 
 
 def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, Any]]:
@@ -81,21 +75,15 @@ def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, 
         "evaluation_wall_s": evaluation[0],
         "evaluation_cpu_s": evaluation[1],
         "total_wall_s": selection[0] + training[0] + evaluation[0],
-        "peak_memory_gb": max(
-            reader.provenance(reference)["peak_rss_gb"] for reference in chain
-        ),
-        "bytes_written": sum(
-            reader.provenance(reference)["bytes_written"] for reference in chain
-        ),
+        "peak_memory_gb": max(reader.provenance(reference)["peak_rss_gb"] for reference in chain),
+        "bytes_written": sum(reader.provenance(reference)["bytes_written"] for reference in chain),
         "device": trained["device_used"],
         "artefact": cell.evaluate,
     }
     path = verified(reader.store / cell.evaluate, f"s{seed}/metrics.json")
     measured = read_json(path)
     if not measured["metrics"]:
-        raise UserError(
-            f"{path}: no metric in it. Delete {path.parent.parent} and run again."
-        )
+        raise UserError(f"{path}: no metric in it. Delete {path.parent.parent} and run again.")
     return [
         common
         | {

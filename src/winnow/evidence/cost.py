@@ -23,9 +23,7 @@ def cost_table(metrics: pd.DataFrame, reference: str) -> pd.DataFrame:
     seeds["total_cpu_s"] = seeds[parts].sum(axis=1, skipna=False)
     groups = seeds.groupby(list(CELL))
     table = groups[[*COST_COLUMNS, "total_cpu_s"]].median()
-    table.insert(
-        0, "device", groups["device"].agg(lambda names: ", ".join(sorted(set(names))))
-    )
+    table.insert(0, "device", groups["device"].agg(lambda names: ", ".join(sorted(set(names)))))
     return _relative(table.reset_index(), reference)
 
 
@@ -47,15 +45,10 @@ def _relative(table: pd.DataFrame, reference: str) -> pd.DataFrame:
     full = table[table["arm"] == reference]
     if full.empty:
         raise unknown("reference arm", reference, table["arm"].unique(), "metrics")
-    rows = [
-        _reference_row(full, cell, reference)
-        for cell in table[list(CELL)].itertuples(index=False)
-    ]
+    rows = [_reference_row(full, cell, reference) for cell in table[list(CELL)].itertuples(index=False)]
     base = table.loc[rows].reset_index(drop=True)
     comparable = (table["device"] == base["device"]) & (base["total_wall_s"] > 0)
-    return table.assign(
-        relative_total=(table["total_wall_s"] / base["total_wall_s"]).where(comparable)
-    )
+    return table.assign(relative_total=(table["total_wall_s"] / base["total_wall_s"]).where(comparable))
 
 
 def _reference_row(full: pd.DataFrame, cell: tuple[object, ...], reference: str) -> int:

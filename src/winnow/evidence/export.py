@@ -43,10 +43,8 @@ def _export(
 ) -> list[dict[str, Any]]:
     folder = plan.config.scale_folder / select
     facts = read_json(verified(folder, f"s{seed}/facts.json"))
-    budget = read_json(
-        verified(plan.config.scale_folder / cell.train, "provenance.json")
-    )["examples"][str(seed)]
-    subset = read_table(verified(folder, f"s{seed}/subset.parquet")).head(budget)
+    budget = plan.graph.nodes[cell.train].spec.model_dump()["budget"]
+    subset = read_table(verified(folder, f"s{seed}/subset.parquet"))[:budget]
     subset.insert(0, "example_id", [ids[i] for i in subset["index"]])
     name = f"{select.split('/')[1]}-f{cell.fraction:.3f}-s{seed}"
     common = _entry(plan, cell, select, seed)
@@ -81,8 +79,6 @@ def _entry(plan: Plan, cell: Cell, select: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _write(
-    out: Path, name: str, table: pd.DataFrame, entry: dict[str, Any]
-) -> dict[str, Any]:
+def _write(out: Path, name: str, table: pd.DataFrame, entry: dict[str, Any]) -> dict[str, Any]:
     write_table(out / name, table)
     return entry | {"file": name, "sha256": sha256_file(out / name)}

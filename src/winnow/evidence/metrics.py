@@ -45,13 +45,9 @@ def check_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     missing = set(COLUMNS) - set(metrics.columns)
     if missing:
-        raise UserError(
-            f"metrics: column(s) missing: {one_of(missing)}. Run the evaluation stage again."
-        )
+        raise UserError(f"metrics: column(s) missing: {one_of(missing)}. Run the evaluation stage again.")
     table = metrics.assign(fraction=metrics["fraction"].round(6))
-    _refuse(
-        table, ~table["value"].map(np.isfinite), "a value is not finite; mend the run"
-    )
+    _refuse(table, ~table["value"].map(np.isfinite), "a value is not finite; mend the run")
     accuracy = table["metric"].str.endswith("accuracy")
     outside = accuracy & ~table["value"].between(0, 1)
     _refuse(
@@ -89,17 +85,13 @@ def values_of(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return one row per cell and seed with column `value`: a metric, or a cost column by its name."""
     if metric in COST_COLUMNS:
         costs = per_seed(metrics)
-        return costs[[*CELL, "seed", "device"]].assign(
-            value=costs[metric].astype(float)
-        )
+        return costs[[*CELL, "seed", "device"]].assign(value=costs[metric].astype(float))
     return metrics.loc[metrics["metric"] == metric, [*CELL, "seed", "device", "value"]]
 
 
 def _refuse(table: pd.DataFrame, bad: pd.Series[bool], why: str) -> None:
     if bad.any():
         row = table[bad].iloc[0]
-        names = [
-            name for name in (*CELL, "seed", "metric", "value") if name in table.columns
-        ]
+        names = [name for name in (*CELL, "seed", "metric", "value") if name in table.columns]
         where = ", ".join(f"{name}={row[name]}" for name in names)
         raise UserError(f"metrics: {why} ({where}; {int(bad.sum())} row(s)).")

@@ -80,13 +80,9 @@ def compare(
     arm, baseline = _paired(arm_values, baseline_values)
     d = arm - baseline
     n, effect = len(d), float(d.mean())
-    common = Comparison(
-        n, effect, mean_arm=float(arm.mean()), mean_baseline=float(baseline.mean())
-    )
+    common = Comparison(n, effect, mean_arm=float(arm.mean()), mean_baseline=float(baseline.mean()))
     if n < MIN_SEEDS:
-        return replace(
-            common, note=f"too few seeds ({n}; at least {MIN_SEEDS} are needed)"
-        )
+        return replace(common, note=f"too few seeds ({n}; at least {MIN_SEEDS} are needed)")
     # Equal differences still differ by the rounding of the values they were taken from.
     rounding = 1e-12 * max(1.0, np.abs(arm).max(), np.abs(baseline).max())
     if np.ptp(d) <= rounding:
@@ -120,9 +116,7 @@ def compare_ratio(
     """
     arm, baseline = _paired(arm_values, baseline_values)
     if min(arm.min(), baseline.min(), margin) <= 0:
-        raise UserError(
-            "ratio: values and margin must be positive; use a difference instead."
-        )
+        raise UserError("ratio: values and margin must be positive; use a difference instead.")
     logs = compare(
         arm_values.map(math.log),
         baseline_values.map(math.log),
@@ -135,9 +129,7 @@ def compare_ratio(
         effect=_exp(logs.effect),
         ci_low=_exp(logs.ci_low),
         ci_high=_exp(logs.ci_high),
-        interval=f"{logs.interval} of log ratios"
-        if logs.ci_low is not None
-        else logs.interval,
+        interval=f"{logs.interval} of log ratios" if logs.ci_low is not None else logs.interval,
         test=f"{logs.test} of log ratios" if logs.p_value is not None else logs.test,
         mean_arm=float(arm.mean()),
         mean_baseline=float(baseline.mean()),
@@ -161,22 +153,12 @@ def correlate(
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise UserError("correlation: a value is not finite; mend the run.")
     if n < MIN_POINTS:
-        return Comparison(
-            n, note=f"too few points ({n}; at least {MIN_POINTS} are needed)"
-        )
+        return Comparison(n, note=f"too few points ({n}; at least {MIN_POINTS} are needed)")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Comparison(
-            n, note="one of the metrics is constant, so there is no correlation"
-        )
-    r = float(
-        (stats.pearsonr if coefficient == "pearson" else stats.spearmanr)(
-            x, y
-        ).statistic
-    )
+        return Comparison(n, note="one of the metrics is constant, so there is no correlation")
+    r = float((stats.pearsonr if coefficient == "pearson" else stats.spearmanr)(x, y).statistic)
     error = np.sqrt((1 + (r**2 / 2 if coefficient == "spearman" else 0)) / (n - 3))
-    with np.errstate(
-        divide="ignore"
-    ):  # perfectly correlated points: z is infinite, its tanh 1
+    with np.errstate(divide="ignore"):  # perfectly correlated points: z is infinite, its tanh 1
         z = np.arctanh(r)
     half = stats.norm.ppf((1 + confidence) / 2) * error
     distance = (z - np.arctanh(margin)) / error
@@ -222,9 +204,7 @@ def mean_interval(values: Floats, confidence: float = CONFIDENCE) -> Interval:
         )
         low, high = drawn.confidence_interval
         return Interval(float(low), float(high), "BCa bootstrap")
-    low, high = stats.t.interval(
-        confidence, len(values) - 1, loc=mean, scale=stats.sem(values)
-    )
+    low, high = stats.t.interval(confidence, len(values) - 1, loc=mean, scale=stats.sem(values))
     return Interval(float(low), float(high), "t")
 
 
@@ -236,9 +216,7 @@ def summary(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["suite", "arm", "method", "variant", *AXES, "metric"]
     rows = []
-    for place, group in (
-        check_metrics(metrics).sort_values("seed").groupby(keys, dropna=False)
-    ):
+    for place, group in check_metrics(metrics).sort_values("seed").groupby(keys, dropna=False):
         values = group["value"].to_numpy(dtype=np.float64)
         interval = mean_interval(values)
         rows.append(
@@ -261,13 +239,9 @@ def _paired(arm: pd.Series[float], baseline: pd.Series[float]) -> tuple[Floats, 
     for name, values in (("arm", arm), ("baseline", baseline)):
         if values.index.has_duplicates:
             repeated = one_of(values.index[values.index.duplicated()].unique())
-            raise UserError(
-                f"comparison: {name} has more than one value for seed(s) {repeated}."
-            )
+            raise UserError(f"comparison: {name} has more than one value for seed(s) {repeated}.")
         if not np.isfinite(values.to_numpy(dtype=np.float64)).all():
-            raise UserError(
-                f"comparison: {name} has a value that is not finite; mend the run."
-            )
+            raise UserError(f"comparison: {name} has a value that is not finite; mend the run.")
     lone = set(arm.index) ^ set(baseline.index)
     if lone or arm.empty:
         raise UserError(

@@ -48,9 +48,7 @@ def reproduction_table(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(
-    entry: ReproductionEntry, summary: pd.DataFrame, scale: str
-) -> dict[str, object]:
+def _row(entry: ReproductionEntry, summary: pd.DataFrame, scale: str) -> dict[str, object]:
     row: dict[str, object] = entry.model_dump(exclude={"made_at", "obstacle"})
     row |= {"ours": np.nan, "ci_low": np.nan, "ci_high": np.nan, "n_seeds": 0}
     found = _matching(entry, summary)

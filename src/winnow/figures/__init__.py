@@ -28,9 +28,7 @@ class FigureModule(Protocol):
 def available() -> list[str]:
     """Return the names of the figures: the modules of this package that have a `draw`."""
     names = sorted(module.name for module in iter_modules(__path__))
-    return [
-        name for name in names if hasattr(import_module(f"{__name__}.{name}"), "draw")
-    ]
+    return [name for name in names if hasattr(import_module(f"{__name__}.{name}"), "draw")]
 
 
 def load(name: str) -> FigureModule:

@@ -39,17 +39,13 @@ def draw(
     Returns:
         The figure and the rows it shows.
     """
-    rows = layout.choose(
-        table, arms, metric, length, keep=layout.cost_column(table, cost)
-    )
+    rows = layout.choose(table, arms, metric, length, keep=layout.cost_column(table, cost))
     styles = arm_styles(arms)
     figure, axes = layout.panel_grid(layout.panel_keys(rows, arms))
     fronts = []
     for (dataset, kind), axis in axes.items():
         here = layout.in_panel(rows, arms, dataset, kind).reset_index(drop=True)
-        x = here[cost] / layout.cost_axis(
-            axis, cost, rows.loc[rows["dataset"] == dataset, cost]
-        )
+        x = here[cost] / layout.cost_axis(axis, cost, rows.loc[rows["dataset"] == dataset, cost])
         for arm in (arm for arm in styles if arm in set(here["arm"])):
             part = here[here["arm"] == arm].sort_values("fraction")
             layout.points(axis, x[part.index], part, metric, styles[arm])

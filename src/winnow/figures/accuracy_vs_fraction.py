@@ -41,11 +41,7 @@ def draw(
     """
     rows = layout.choose(table, arms, metric, length)
     styles = arm_styles(arms)
-    levels = {
-        str(arm)
-        for arm, part in rows.groupby("arm")
-        if _is_level(part, styles[str(arm)])
-    }
+    levels = {str(arm) for arm, part in rows.groupby("arm") if _is_level(part, styles[str(arm)])}
     figure, axes = layout.panel_grid(layout.panel_keys(rows, arms))
     for (dataset, kind), axis in axes.items():
         _panel(axis, layout.in_panel(rows, arms, dataset, kind), metric, styles, levels)

@@ -59,16 +59,12 @@ def join_cost(summary: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
     Raises:
         UserError: a cell has no cost.
     """
-    joined = summary.merge(
-        cost, on=CELL, how="left", validate="many_to_one", indicator=True
-    )
+    joined = summary.merge(cost, on=CELL, how="left", validate="many_to_one", indicator=True)
     lost = joined[joined["_merge"] == "left_only"]
     if len(lost):
         row = lost.iloc[0]
         cell = ", ".join(f"{key}={row[key]}" for key in CELL)
-        raise UserError(
-            f"cost table: no row for {cell} ({len(lost)} missing). Run its stages again."
-        )
+        raise UserError(f"cost table: no row for {cell} ({len(lost)} missing). Run its stages again.")
     return joined.drop(columns="_merge")
 
 
@@ -95,17 +91,12 @@ def choose(
     if length is not None:
         if length not in lengths:
             raise unknown("length", length, lengths, "figure")
-        rows = rows[
-            (rows["length"] == length)
-            | rows["arm"].map(lambda arm: is_reference(arms, arm))
-        ]
+        rows = rows[(rows["length"] == length) | rows["arm"].map(lambda arm: is_reference(arms, arm))]
     rows = rows.assign(
         label=rows["arm"].map(lambda arm: arms[arm].get("label", arm)),
         _order=rows["arm"].map(list(arms).index),
     )
-    rows = rows.sort_values(
-        ["dataset", "length", "_order", "fraction", "suite"], kind="stable"
-    )
+    rows = rows.sort_values(["dataset", "length", "_order", "fraction", "suite"], kind="stable")
     return rows[[*COLUMNS, *keep]].reset_index(drop=True)
 
 
@@ -123,24 +114,15 @@ def panel_keys(rows: pd.DataFrame, arms: Mapping[str, Any]) -> list[tuple[str, s
     drawn = rows[~rows["arm"].map(lambda arm: is_reference(arms, arm))]
     pairs = (drawn if len(drawn) else rows)[["length", "dataset"]].drop_duplicates()
     pairs = pairs.sort_values(["length", "dataset"])
-    return list(
-        zip(pairs["dataset"].astype(str), pairs["length"].astype(str), strict=True)
-    )
+    return list(zip(pairs["dataset"].astype(str), pairs["length"].astype(str), strict=True))
 
 
-def in_panel(
-    rows: pd.DataFrame, arms: Mapping[str, Any], dataset: str, length: str
-) -> pd.DataFrame:
+def in_panel(rows: pd.DataFrame, arms: Mapping[str, Any], dataset: str, length: str) -> pd.DataFrame:
     """Return the rows of one panel: its dataset and length, and its dataset's references."""
     here = rows[rows["dataset"] == dataset]
     own = here[here["length"] == length]
-    away = here[
-        (here["length"] != length)
-        & here["arm"].map(lambda arm: is_reference(arms, arm))
-    ]
-    away = away[~away["arm"].isin(own["arm"])].drop_duplicates(
-        ["suite", "arm", "fraction"]
-    )
+    away = here[(here["length"] != length) & here["arm"].map(lambda arm: is_reference(arms, arm))]
+    away = away[~away["arm"].isin(own["arm"])].drop_duplicates(["suite", "arm", "fraction"])
     return pd.concat([own, away])
 
 
@@ -148,16 +130,10 @@ def grid(rows: list[list[str]]) -> tuple[Figure, list[Axes]]:
     """Make a figure with one titled panel per name; each list starts a new row, at most three panels wide."""
     longest = max(len(row) for row in rows)
     columns = math.ceil(longest / math.ceil(longest / MAX_COLUMNS))
-    wrapped = [
-        row[i : i + columns] for row in rows for i in range(0, len(row), columns)
-    ]
+    wrapped = [row[i : i + columns] for row in rows for i in range(0, len(row), columns)]
     one = len(wrapped) == columns == 1
-    width, height = (
-        SINGLE if one else (PANEL[0] * max(columns, 1.6), PANEL[1] * len(wrapped))
-    )
-    figure = Figure(
-        figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-    )
+    width, height = SINGLE if one else (PANEL[0] * max(columns, 1.6), PANEL[1] * len(wrapped))
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
     axes = []
     for i, row in enumerate(wrapped):
         for j, name in enumerate(row):
@@ -175,12 +151,7 @@ def panel_grid(
     by_row = [[key for key in keys if key[1] == length] for length in lengths]
     if len({dataset for dataset, _ in keys}) == 1:
         by_row = [keys]
-    figure, axes = grid(
-        [
-            [f"{dataset}, {length_label(length)}" for dataset, length in row]
-            for row in by_row
-        ]
-    )
+    figure, axes = grid([[f"{dataset}, {length_label(length)}" for dataset, length in row] for row in by_row])
     return figure, dict(zip([key for row in by_row for key in row], axes, strict=True))
 
 
@@ -263,9 +234,7 @@ def cost_column(table: pd.DataFrame, cost: str) -> list[str]:
         UserError: it is not a cost, or the table has not been joined with the costs.
     """
     if cost not in COSTS or cost not in table.columns:
-        raise unknown(
-            "cost", cost, [name for name in COSTS if name in table.columns], "figure"
-        )
+        raise unknown("cost", cost, [name for name in COSTS if name in table.columns], "figure")
     return [cost]
 
 
@@ -275,9 +244,7 @@ def cost_axis(axis: Axes, cost: str, span: pd.Series) -> float:
     Args:
         span: seconds of all rows of the dataset, so that its panels share one range.
     """
-    unit, size = next(
-        (name, size) for name, size, limit in _UNITS if span.max() < limit
-    )
+    unit, size = next((name, size) for name, size, limit in _UNITS if span.max() < limit)
     axis.set_xscale("log")
     low, high = math.log10(span.min() / size), math.log10(span.max() / size)
     pad = max(0.1 * (high - low), 0.05)
@@ -309,12 +276,8 @@ def fraction_axis(axis: Axes, fractions: Iterable[float], n_arms: int) -> float:
     axis.xaxis.set_minor_locator(NullLocator())
     if len(ticks) == 1:
         axis.set_xlim(0.8 * ticks[0], 1.2 * ticks[0])
-    spread = (
-        math.log(ticks[-1] / ticks[0])
-        if log
-        else (ticks[-1] - ticks[0]) or 0.4 * ticks[0]
-    )
-    return min(0.009, 0.05 / max(n_arms, 1)) * spread
+    spread = math.log(ticks[-1] / ticks[0]) if log else (ticks[-1] - ticks[0]) or 1.2 * ticks[0]
+    return min(0.016, 0.12 / max(n_arms, 1)) * spread
 
 
 def same_y(axes: Mapping[tuple[str, str], Axes]) -> None:
@@ -323,15 +286,11 @@ def same_y(axes: Mapping[tuple[str, str], Axes]) -> None:
         group = [axis for key, axis in axes.items() if key[0] == dataset]
         limits = [axis.get_ylim() for axis in group]
         for axis in group:
-            axis.set_ylim(
-                min(low for low, _ in limits), max(high for _, high in limits)
-            )
+            axis.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
             axis.yaxis.set_major_locator(MaxNLocator(6))
 
 
-def legend(
-    figure: Figure, rows: pd.DataFrame, styles: Mapping[str, ArmStyle], **options: Any
-) -> None:
+def legend(figure: Figure, rows: pd.DataFrame, styles: Mapping[str, ArmStyle], **options: Any) -> None:
     """Put the legend of the arms in `rows` below the panels, where it covers no data; grow the figure for it.
 
     Args:
@@ -339,9 +298,7 @@ def legend(
     """
     handles = legend_handles(set(rows["arm"]), styles, **options)
     widest = max(len(str(handle.get_label())) for handle in handles)
-    fitting = max(
-        1, min(len(handles), int(figure.get_figwidth() / (0.068 * widest + 0.55)))
-    )
+    fitting = max(1, min(len(handles), int(figure.get_figwidth() / (0.068 * widest + 0.55))))
     lines = math.ceil(len(handles) / fitting)
     figure.set_figheight(figure.get_figheight() + 0.18 * lines + 0.1)
     columns = math.ceil(len(handles) / lines)
@@ -376,11 +333,7 @@ def legend_handles(
                 "linestyle": style.line if lines else "none",
                 "label": style.label,
             }
-            handles.append(
-                Line2D([], [], **(look | {"marker": "none"} if arm in levels else look))
-            )
+            handles.append(Line2D([], [], **(look | {"marker": "none"} if arm in levels else look)))
     if with_front:
-        handles.append(
-            Line2D([], [], color=FRONT_COLOR, linewidth=4, label="Pareto front")
-        )
+        handles.append(Line2D([], [], color=FRONT_COLOR, linewidth=4, label="Pareto front"))
     return handles

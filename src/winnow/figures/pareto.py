@@ -58,9 +58,7 @@ def draw(
         The figure and the rows it shows; their `arm` is `suite/arm`.
     """
     table = table.assign(arm=table["suite"] + "/" + table["arm"])
-    rows = layout.choose(
-        table, arms, metric, None, keep=layout.cost_column(table, cost)
-    )
+    rows = layout.choose(table, arms, metric, None, keep=layout.cost_column(table, cost))
     styles = arm_styles(arms)
     datasets = sorted(rows["dataset"].unique())
     figure, axes = layout.grid([datasets])

@@ -156,19 +156,13 @@ def save(figure: Figure, table: pd.DataFrame, stem: Path) -> dict[str, Path]:
         The paths written: {"pdf": ..., "png": ..., "csv": ...}. The same table gives the same bytes.
     """
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = {
-        kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")
-    }
+    paths = {kind: stem.with_name(f"{stem.name}.{kind}") for kind in ("pdf", "png", "csv")}
     with TemporaryDirectory(dir=stem.parent, prefix=f".{stem.name}-") as folder:
         part = {kind: Path(folder) / path.name for kind, path in paths.items()}
         nameless = {"Creator": None, "Producer": None, "CreationDate": None}
         figure.savefig(part["pdf"], format="pdf", metadata=nameless)
-        figure.savefig(
-            part["png"], format="png", dpi=PNG_DPI, metadata={"Software": None}
-        )
-        table.to_csv(
-            part["csv"], index=False, float_format="%.10g", lineterminator="\n"
-        )
+        figure.savefig(part["png"], format="png", dpi=PNG_DPI, metadata={"Software": None})
+        table.to_csv(part["csv"], index=False, float_format="%.10g", lineterminator="\n")
         for kind, path in paths.items():
             os.replace(part[kind], path)
     return paths

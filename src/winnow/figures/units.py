@@ -34,11 +34,7 @@ def length_label(length: str) -> str:
 
 def is_missing(value: object) -> bool:
     """Return whether a table's value stands for "not measured" (None or NaN)."""
-    return (
-        value is None
-        or value is pd.NA
-        or (isinstance(value, float) and math.isnan(value))
-    )
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def number(value: object, digits: int = 3) -> str:

@@ -32,11 +32,11 @@ def build(params: ResNetParams, channels: int, size: int) -> nn.Module:
         18: (BasicBlock, [2, 2, 2, 2]),
         50: (Bottleneck, [3, 4, 6, 3]),
     }[params.depth]
-    network = ResNet(block, layers)
+    network: nn.Module = ResNet(block, layers)
     if params.stem == "cifar":
         network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        network.maxpool = nn.Identity()  # type: ignore[assignment]
+        network.maxpool = nn.Identity()
     elif channels != 3:
         network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-    network.fc = nn.Identity()  # type: ignore[assignment]
+    network.fc = nn.Identity()
     return network

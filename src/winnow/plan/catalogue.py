@@ -93,17 +93,11 @@ class DatasetEntry(Frozen):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         if "train" not in self.splits:
-            raise ValueError(
-                f"`splits` lacks 'train'; it gives {', '.join(self.splits) or 'none'}."
-            )
+            raise ValueError(f"`splits` lacks 'train'; it gives {', '.join(self.splits) or 'none'}.")
         if (self.shape is None) != (self.kind == "text"):
-            raise ValueError(
-                f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`."
-            )
+            raise ValueError(f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`.")
         if self.classes and self.n_classes not in (None, len(self.classes)):
-            raise ValueError(
-                f"`n_classes` is {self.n_classes} but `classes` names {len(self.classes)}."
-            )
+            raise ValueError(f"`n_classes` is {self.n_classes} but `classes` names {len(self.classes)}.")
         for what, names in (
             ("class", self.classes),
             ("file", [file.name for file in self.files]),
@@ -121,17 +115,12 @@ class DatasetEntry(Frozen):
     def content(self) -> dict[str, Any]:
         """Return the fields that say what the data are; titles, licences and addresses change no result."""
         words = {"title": True, "licence": True, "homepage": True, "note": True}
-        return self.model_dump(
-            mode="json", exclude=words | {"files": {"__all__": {"urls", "note"}}}
-        )
+        return self.model_dump(mode="json", exclude=words | {"files": {"__all__": {"urls", "note"}}})
 
 
 def reader_names() -> list[str]:
     """Return the names of all readers, sorted."""
-    return sorted(
-        module.name
-        for module in pkgutil.iter_modules(importlib.import_module(READERS).__path__)
-    )
+    return sorted(module.name for module in pkgutil.iter_modules(importlib.import_module(READERS).__path__))
 
 
 def reader_module(name: str) -> ModuleType:
@@ -141,21 +130,14 @@ def reader_module(name: str) -> ModuleType:
 
 def load_catalogue(path: Path) -> dict[str, DatasetEntry]:
     """Return the datasets of a `datasets.yaml` by name; any mistake in it is a `UserError`."""
-    return {
-        str(name): _entry(path, str(name), fields)
-        for name, fields in load_yaml(path).items()
-    }
+    return {str(name): _entry(path, str(name), fields) for name, fields in load_yaml(path).items()}
 
 
 def _entry(path: Path, name: str, fields: object) -> DatasetEntry:
     if not isinstance(fields, dict):
-        raise UserError(
-            f"{path}: {name}: expected a mapping of keys to values, found {fields!r}."
-        )
+        raise UserError(f"{path}: {name}: expected a mapping of keys to values, found {fields!r}.")
     if "name" in fields:
-        raise UserError(
-            f"{path}: {name}.name: the key '{name}' is the name already; remove this line."
-        )
+        raise UserError(f"{path}: {name}.name: the key '{name}' is the name already; remove this line.")
     entry = validate(DatasetEntry, {**fields, "name": name}, path, at=name)
     if entry.reader not in reader_names():
         raise unknown("reader", entry.reader, reader_names(), f"{path}: {name}.reader")
@@ -172,12 +154,6 @@ def _check_names(entry: DatasetEntry, options: ReaderOptions, where: str) -> Non
     for missing in sorted(options.file_names() - listed):
         raise unknown("file", missing, listed, f"{where}.options")
     for unused in sorted(listed - options.file_names()):
-        raise UserError(
-            f"{where}.files: '{unused}' is not named in `options`, so nothing would read it."
-        )
-    for split in sorted(
-        set(entry.splits) ^ set(getattr(options, "splits", entry.splits))
-    ):
-        raise UserError(
-            f"{where}: split '{split}' must be both in `splits` and in `options.splits`."
-        )
+        raise UserError(f"{where}.files: '{unused}' is not named in `options`, so nothing would read it.")
+    for split in sorted(set(entry.splits) ^ set(getattr(options, "splits", entry.splits))):
+        raise UserError(f"{where}: split '{split}' must be both in `splits` and in `options.splits`.")

@@ -33,9 +33,7 @@ Fraction = Annotated[float, Field(strict=True, gt=0, le=1)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
 class CellFilter(_Frozen):
@@ -52,9 +50,7 @@ class CellFilter(_Frozen):
             "fraction": self.fraction,
             "length": self.length,
         }
-        return {
-            axis: tuple(values) for axis, values in axes.items() if values is not None
-        }
+        return {axis: tuple(values) for axis, values in axes.items() if values is not None}
 
 
 class ClaimSpec(_Frozen):
@@ -112,9 +108,7 @@ class ClaimSpec(_Frozen):
         }
         valid, accepted = rules[self.kind]
         if not valid:
-            raise ValueError(
-                f"margin: {self.margin} does not fit kind '{self.kind}'. Accepted: {accepted}."
-            )
+            raise ValueError(f"margin: {self.margin} does not fit kind '{self.kind}'. Accepted: {accepted}.")
         difference = self.kind in ("superiority", "non_inferiority")
         if difference and self.metric.endswith("accuracy") and self.margin >= 1:
             raise ValueError(
@@ -126,26 +120,16 @@ class ClaimSpec(_Frozen):
     def _arms_fit_kind(self) -> Self:
         if self.kind == "correlation":
             if self.with_metric is None:
-                raise ValueError(
-                    "with: missing. A correlation needs the name of the second metric."
-                )
+                raise ValueError("with: missing. A correlation needs the name of the second metric.")
             if self.baseline is not None or self.where_baseline.named():
-                raise ValueError(
-                    "baseline: a correlation has none. Remove baseline and where_baseline."
-                )
+                raise ValueError("baseline: a correlation has none. Remove baseline and where_baseline.")
             return self
         if self.baseline is None:
-            raise ValueError(
-                f"baseline: missing. Kind '{self.kind}' needs the name of an arm."
-            )
+            raise ValueError(f"baseline: missing. Kind '{self.kind}' needs the name of an arm.")
         if not isinstance(self.arm, str):
-            raise ValueError(
-                f"arm: {list(self.arm)}. Kind '{self.kind}' accepts one name, not a list."
-            )
+            raise ValueError(f"arm: {list(self.arm)}. Kind '{self.kind}' accepts one name, not a list.")
         if {"with_metric", "coefficient"} & self.model_fields_set:
-            raise ValueError(
-                f"with, coefficient: kind '{self.kind}' has none; only a correlation does."
-            )
+            raise ValueError(f"with, coefficient: kind '{self.kind}' has none; only a correlation does.")
         if self.arm == self.baseline and not self.where_baseline.named():
             raise ValueError(
                 f"baseline: '{self.baseline}' is the arm itself. Name another, or where_baseline."
@@ -156,9 +140,7 @@ class ClaimSpec(_Frozen):
     def _baseline_is_one_cell(self) -> Self:
         for axis, values in self.where_baseline.named().items():
             if len(values) != 1:
-                raise ValueError(
-                    f"where_baseline.{axis}: {list(values)}. Accepted: a list of one value."
-                )
+                raise ValueError(f"where_baseline.{axis}: {list(values)}. Accepted: a list of one value.")
         return self
 
 

@@ -40,15 +40,17 @@ def _digest(script: str, plugins: tuple[str, ...]) -> str:
 
 
 @cache
-def figure_names() -> tuple[str, ...]:
-    """Return the names of the figures, read off the files: importing them would import matplotlib."""
-    files = sorted((SOURCE / "winnow" / "figures").glob("*.py"))
-    return tuple(
-        f.stem
-        for f in files
-        if any(getattr(n, "name", "") == "draw" for n in _parse(f).body)
-        and f.stem[0] != "_"
-    )
+def figure_options() -> dict[str, tuple[str, ...]]:
+    """Return the options of each figure by name, read off the files: importing them would import matplotlib.
+
+    A figure is a module with a function `draw`; its options follow the two tables that all figures take.
+    """
+    found = {}
+    for path in sorted((SOURCE / "winnow" / "figures").glob("[!_]*.py")):
+        for node in _parse(path).body:
+            if isinstance(node, ast.FunctionDef) and node.name == "draw":
+                found[path.stem] = tuple(a.arg for a in [*node.args.args[2:], *node.args.kwonlyargs])
+    return found
 
 
 def _file(module: str) -> Path:
@@ -75,14 +77,8 @@ def _imports(path: Path) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    modules = {
-        name for name in found if name.split(".")[0] == "winnow" and _exists(name)
-    }
-    parents = {
-        name.rsplit(".", depth)[0]
-        for name in modules
-        for depth in range(1, name.count(".") + 1)
-    }
+    modules = {name for name in found if name.split(".")[0] == "winnow" and _exists(name)}
+    parents = {name.rsplit(".", depth)[0] for name in modules for depth in range(1, name.count(".") + 1)}
     return tuple(sorted(modules | parents))
 
 
@@ -90,18 +86,14 @@ def _imports(path: Path) -> tuple[str, ...]:
 def _tree_hash(path: Path) -> str:
     tree = _without_docstrings(ast.parse(path.read_text(), filename=str(path)))
     digest = hashlib.sha256(ast.dump(tree, annotate_fields=False).encode())
-    for template in sorted(
-        p for p in path.parent.iterdir() if p.suffix in {".j2", ".css", ".js"}
-    ):
+    for template in sorted(p for p in path.parent.iterdir() if p.suffix in {".j2", ".css", ".js"}):
         digest.update(template.name.encode() + template.read_bytes())
     return digest.hexdigest()
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
                 isinstance(first, ast.Expr)

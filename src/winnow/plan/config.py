@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,10 @@ from winnow.plan.yamlfile import validate
 
 ScaleName = Literal["demo", "small", "paper"]
 
+SUITES = "a list of distinct names of files in suites/, such as [sas]"
+SEEDS = "a count of at least 1, a list of distinct repetition numbers from 0, or null"
+DEVICES = "auto, cpu, cuda or cuda:N"
+
 
 class Config(BaseModel):
     """The run's settings; `config.yaml` documents each key."""
@@ -19,35 +24,36 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: ScaleName = "demo"
-    suites: list[str] = Field(default=["sas"], min_length=1)
+    suites: list[str] = ["sas"]
     seeds: int | list[int] | None = None
-    root_seed: int = Field(default=0, ge=0)
+    root_seed: int = Field(default=0, ge=0, strict=True)
     mirror: str | None = None
     store: str = Field(default="results", min_length=1)
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = "auto"
 
-    @field_validator("seeds")
+    @field_validator("suites", mode="before")
     @classmethod
-    def _seeds_are_usable(cls, value: int | list[int] | None) -> int | list[int] | None:
-        numbers = value if isinstance(value, list) else []
-        if (
-            isinstance(value, int)
-            and value < 1
-            or value == []
-            or any(n < 0 for n in numbers)
-        ):
-            raise ValueError(
-                "expected a count of at least 1, or a list of repetition numbers from 0"
-            )
-        if len(set(numbers)) != len(numbers):
-            raise ValueError("the same repetition is listed twice")
+    def _suites_are_named(cls, value: object) -> object:
+        names = value if isinstance(value, list) else []
+        if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise ValueError(f"{value!r} is not accepted. Accepted: {SUITES}.")
         return value
 
-    @field_validator("suites")
+    @field_validator("seeds", mode="before")
     @classmethod
-    def _suites_are_distinct(cls, value: list[str]) -> list[str]:
-        if len(set(value)) != len(value):
-            raise ValueError("the same suite is listed twice")
+    def _seeds_are_usable(cls, value: object) -> object:
+        numbers = value if isinstance(value, list) else [value]
+        least = 0 if isinstance(value, list) else 1
+        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= least for n in numbers)
+        if value is not None and (not numbers or not whole or len(set(numbers)) < len(numbers)):
+            raise ValueError(f"{value!r} is not accepted. Accepted: {SEEDS}.")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _device_is_known(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError(f"{value!r} is not accepted. Accepted: {DEVICES}.")
         return value
 
     @property
@@ -61,8 +67,6 @@ class Config(BaseModel):
         return Path(self.store) / self.scale
 
 
-def load_config(
-    values: dict[str, Any], file: str = "config.yaml or --config"
-) -> Config:
+def load_config(values: dict[str, Any], file: str = "config.yaml or --config") -> Config:
     """Validate merged settings; every mistake is one `UserError`."""
     return validate(Config, values, file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from winnow import registry
 from winnow.canonical import canonical_json
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry
+from winnow.plan.claims import Length
 from winnow.plan.config import Config
 from winnow.plan.specs import (
     EvaluateSpec,
@@ -23,7 +24,7 @@ from winnow.plan.specs import (
     Spec,
     TrainSpec,
 )
-from winnow.plan.suite import Arm, Length, Scale, Suite, Training, Use
+from winnow.plan.suite import Arm, Scale, Suite, Training
 from winnow.plan.yamlfile import explain
 
 
@@ -70,9 +71,7 @@ class Graph:
         reference = f"{spec.stage}/{spec.id()}"
         present = self.nodes.get(reference)
         if present is None:
-            self.nodes[reference] = Node(
-                spec, tuple(plugin.module for plugin in plugins)
-            )
+            self.nodes[reference] = Node(spec, tuple(plugin.module for plugin in plugins))
         elif present.spec != spec:
             raise UserError(
                 f"{reference}: two different specs have the same id; change root_seed in config.yaml"
@@ -81,9 +80,7 @@ class Graph:
         return reference
 
 
-def expand(
-    graph: Graph, suite: Suite, config: Config, catalogue: Mapping[str, DatasetEntry]
-) -> None:
+def expand(graph: Graph, suite: Suite, config: Config, catalogue: Mapping[str, DatasetEntry]) -> None:
     """Add one suite at the configured scale to the graph."""
     file = f"suites/{suite.name}.yaml"
     if config.scale not in suite.scales:
@@ -92,7 +89,10 @@ def expand(
     for dataset, scale in suite.scales[config.scale].items():
         where = f"{file}: scales.{config.scale}.{dataset}"
         if dataset not in catalogue:
-            raise unknown("dataset", dataset, catalogue, where)
+            raise unknown("dataset", dataset, catalogue, f"{file}: scales.{config.scale}.datasets")
+        for name, values in scale.signals.items():
+            signal = registry.load("signals", name, f"{where}.signals")
+            _parameters(signal, values, f"{where}.signals.{name}")
         for seeds, report in _chunks(scale, config):
             grid = _Grid(
                 graph,
@@ -106,16 +106,10 @@ def expand(
                 where,
             )
             cells.extend(grid.cells())
-    if not cells:
-        raise UserError(
-            f"{file}: scales.{config.scale}: no cell to run; list datasets, fractions and arms"
-        )
     graph.cells[suite.name] = cells
 
 
-def _chunks(
-    scale: Scale, config: Config
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _chunks(scale: Scale, config: Config) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Group repetitions into jobs: whole chunks, so that ids never depend on how many are asked for."""
     asked = scale.seeds if config.seeds is None else config.seeds
     numbers = list(range(asked)) if isinstance(asked, int) else sorted(asked)
@@ -141,9 +135,7 @@ class _Grid:
 
     def cells(self) -> Iterator[Cell]:
         self.data = self._prepare()
-        names = (
-            self.scale.arms if self.scale.arms is not None else list(self.suite.arms)
-        )
+        names = self.scale.arms if self.scale.arms is not None else list(self.suite.arms)
         for name in names:
             for length, fraction in self._points(self.suite.arms[name], name):
                 yield self._cell(name, self.suite.arms[name], fraction, length)
@@ -156,11 +148,11 @@ class _Grid:
             if split not in self.entry.splits:
                 raise unknown("split", split, self.entry.splits, f"{self.where}.pool")
             total = self.entry.splits[split]
-            kept = self.scale.limits.get(split, total)  # type: ignore[call-overload]
+            kept = self.scale.limits.get("train", total) if split == "train" else total
             if not 1 <= kept <= total:
                 raise UserError(
-                    f"{self.where}.limits.{split}: {kept} examples asked for, but {self.dataset} has {total}; "
-                    f"accepted: 1 to {total}"
+                    f"{self.where}.limits.{split}: {kept} examples asked for, but {self.dataset} "
+                    f"has {total}. Accepted: 1 to {total}."
                 )
             count += kept
         return count
@@ -175,8 +167,8 @@ class _Grid:
             for fraction in kept:
                 if round_half_up(fraction * self.n) < 1:
                     raise UserError(
-                        f"{self.where}: impossible budget: fraction {fraction} of {self.n} examples is 0 "
-                        f"(arm {name}); accepted: at least {1 / self.n:.2g}"
+                        f"{self.where}.fractions.{length}: impossible budget: {fraction} of {self.n} examples "
+                        f"is none (arm {name}). Accepted: at least {1 / self.n:.2g}."
                     )
                 yield length, fraction
 
@@ -209,13 +201,9 @@ class _Grid:
                 upstream,
             )
             upstream.append(subset)
-        train = self._train(
-            self.scale.training, subset, budget if nested else None, fraction, length
-        )
-        protocol = registry.load(
-            "evaluate", self.scale.evaluation.name, f"{self.where}.evaluation.name"
-        )
-        model = self._model(self.scale.training.model)
+        train = self._train("training", subset, budget if nested else None, fraction, length)
+        protocol = registry.load("evaluate", self.scale.evaluation.name, f"{self.where}.evaluation.name")
+        model = self._model("training")
         evaluate = EvaluateSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
@@ -255,17 +243,12 @@ class _Grid:
         where: str,
         upstream: list[Ref],
     ) -> Ref:
-        needs = {
-            name: {**own, **arm.signals.get(name, {})}
-            for name, own in method.needs(params).items()
-        }
+        needs = {name: {**own, **arm.signals.get(name, {})} for name, own in method.needs(params).items()}
         for name in arm.signals:
             if name not in needs:
                 raise unknown("signal", name, needs, f"{where}.signals")
         signals = {
-            name: self._signal(
-                name, own, arm.signals, f"{where}.signals.{name}", upstream
-            )
+            name: self._signal(name, own, arm.signals, f"{where}.signals.{name}", upstream)
             for name, own in needs.items()
         }
         spec = SelectSpec(
@@ -296,8 +279,8 @@ class _Grid:
         plugins = [signal]
         for need, settings in signal.needs(params).items():
             if need == "model":
-                uses[need] = self._train(self.scale.proxy, None, None, 1.0, "epochs")
-                plugins.append(self._model(self.scale.proxy.model))
+                uses[need] = self._train("proxy", None, None, 1.0, "epochs")
+                plugins.append(self._model("proxy"))
                 upstream.append(uses[need])
             else:
                 merged = {**settings, **overrides.get(need, {})}
@@ -315,14 +298,16 @@ class _Grid:
 
     def _train(
         self,
-        training: Training,
+        key: Literal["training", "proxy"],
         subset: Ref | None,
         budget: int | None,
         fraction: float,
         length: Length,
     ) -> Ref:
-        where = f"{self.where}.training"
+        """Add one training with the settings under `key` of the scale."""
+        training, where = self._training(key), f"{self.where}.{key}"
         trainer = registry.load("train", training.trainer.name, f"{where}.trainer.name")
+        model = self._model(key)
         kept = self.n if length == "steps" else round_half_up(fraction * self.n)
         spec = TrainSpec(
             seeds=self.seeds,
@@ -331,24 +316,19 @@ class _Grid:
             subset=subset,
             budget=budget if subset else None,
             fraction=fraction,
-            trainer=_plugged(
-                trainer, training.trainer.params, f"{where}.trainer.params"
-            ),
-            model=_plugged(
-                self._model(training.model),
-                training.model.params,
-                f"{where}.model.params",
-            ),
+            trainer=_plugged(trainer, training.trainer.params, f"{where}.trainer.params"),
+            model=_plugged(model, training.model.params, f"{where}.model.params"),
             steps=training.epochs * max(1, kept // training.batch_size),
             batch_size=training.batch_size,
             length=length,
         )
-        return self.graph.add(
-            self.suite.name, spec, trainer, self._model(training.model)
-        )
+        return self.graph.add(self.suite.name, spec, trainer, model)
 
-    def _model(self, use: Use) -> registry.Plugin:
-        return registry.load("models", use.name, f"{self.where}.training.model.name")
+    def _model(self, key: Literal["training", "proxy"]) -> registry.Plugin:
+        return registry.load("models", self._training(key).model.name, f"{self.where}.{key}.model.name")
+
+    def _training(self, key: Literal["training", "proxy"]) -> Training:
+        return self.scale.training if key == "training" else self.scale.proxy
 
 
 def _resolve(
@@ -356,17 +336,11 @@ def _resolve(
 ) -> tuple[str, registry.Params]:
     name = method.default_variant if variant is None else variant
     if name not in method.variants:
-        raise unknown(
-            f"variant of {method.name}", name, method.variants, f"{where}.variant"
-        )
-    return name, _parameters(
-        method, {**method.variants[name], **own}, f"{where}.params"
-    )
+        raise unknown(f"variant of {method.name}", name, method.variants, f"{where}.variant")
+    return name, _parameters(method, {**method.variants[name], **own}, f"{where}.params")
 
 
-def _parameters(
-    plugin: registry.Plugin, values: Mapping[str, Any], where: str
-) -> registry.Params:
+def _parameters(plugin: registry.Plugin, values: Mapping[str, Any], where: str) -> registry.Params:
     try:
         return plugin.params(**values)
     except ValidationError as error:

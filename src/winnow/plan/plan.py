@@ -11,7 +11,7 @@ from typing import Any
 from winnow.canonical import canonical_json, sha256_text
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, load_catalogue
-from winnow.plan.code import ROOT, code_digest, figure_names
+from winnow.plan.code import ROOT, code_digest, figure_options
 from winnow.plan.config import Config, load_config
 from winnow.plan.expand import Graph, Node, cells_text, expand
 from winnow.plan.specs import PrepareSpec, Ref
@@ -43,9 +43,7 @@ class Plan:
         """Return the job of an artefact id; an id that the plan does not have is a user's mistake."""
         reference = f"{stage}/{identity}"
         if reference not in self.graph.nodes:
-            raise UserError(
-                f"{reference}: no such artefact in this plan; `make plan` lists them"
-            )
+            raise UserError(f"{reference}: no such artefact in this plan; `make plan` lists them")
         return self.graph.nodes[reference]
 
     def inputs(self, stage: str, identity: str) -> dict[str, Any]:
@@ -62,9 +60,7 @@ class Plan:
         node = self.node(stage, identity)
         plugins = node.plugins
         if isinstance(node.spec, PrepareSpec):
-            plugins = (
-                f"winnow.data.readers.{self.catalogue[node.spec.dataset].reader}",
-            )
+            plugins = (f"winnow.data.readers.{self.catalogue[node.spec.dataset].reader}",)
         return code_digest(stage, plugins)
 
     def path(self, reference: Ref) -> str:
@@ -81,11 +77,7 @@ class Plan:
         files = {file.name: file for file in self.catalogue[dataset].files}
         if name not in files:
             raise unknown(f"file of {dataset}", name, files, "datasets.yaml")
-        return canonical_json(
-            files[name].model_dump(
-                mode="json", include={"name", "bytes", "sha256", "md5"}
-            )
-        )
+        return canonical_json(files[name].model_dump(mode="json", include={"name", "bytes", "sha256", "md5"}))
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -102,10 +94,7 @@ class Plan:
 
     def figures(self, suite: str) -> list[str]:
         folder = self.suite_folder(suite) / "figures"
-        return [
-            str(folder / f"{figure.name or figure.figure}.png")
-            for figure in self.suites[suite].figures
-        ]
+        return [str(folder / f"{figure.name or figure.figure}.png") for figure in self.suites[suite].figures]
 
     def suite_targets(self, suite: str) -> list[str]:
         registry_file = str(self.suite_folder(suite) / "registry" / "registry.json")
@@ -131,65 +120,38 @@ class Plan:
     def collect_inputs(self, suite: str) -> list[str]:
         """Return every artefact whose numbers or costs a suite's metrics table holds."""
         cells = self.graph.cells[suite]
-        wanted = {
-            r for cell in cells for r in (cell.evaluate, cell.train, *cell.upstream)
-        }
+        wanted = {r for cell in cells for r in (cell.evaluate, cell.train, *cell.upstream)}
         return [self.path(reference) for reference in sorted(wanted)]
 
     def select_inputs(self, suite: str) -> list[str]:
-        return [
-            self.path(r)
-            for r in sorted({c.select for c in self.graph.cells[suite] if c.select})
-        ]
+        return [self.path(r) for r in sorted({c.select for c in self.graph.cells[suite] if c.select})]
 
     def prepare_inputs(self, suite: str) -> list[str]:
-        return [
-            self.path(reference)
-            for reference in sorted({cell.data for cell in self.graph.cells[suite]})
-        ]
+        return [self.path(reference) for reference in sorted({cell.data for cell in self.graph.cells[suite]})]
 
     def suite_spec(self, suite: str) -> str:
         """Return the identity of a suite's metrics table: the digest of its cells."""
-        return canonical_json(
-            {"suite": suite, "cells": sha256_text(cells_text(self.graph.cells[suite]))}
-        )
+        return canonical_json({"suite": suite, "cells": sha256_text(cells_text(self.graph.cells[suite]))})
 
     def evidence_spec(self, suite: str) -> str:
         fields = {"arms", "claims", "reproduction"}
-        return canonical_json(
-            {"suite": suite}
-            | self.suites[suite].model_dump(mode="json", include=fields)
-        )
+        return canonical_json({"suite": suite} | self.suites[suite].model_dump(mode="json", include=fields))
 
     def figure_spec(self, suite: str, name: str) -> str:
-        """Return one figure's settings with the labels and roles of the suite's arms."""
-        known = {
-            figure.name or figure.figure: figure
-            for figure in self.suites[suite].figures
-        }
+        """Return one figure's settings with the suite's arms in order, which decides their colours."""
+        known = {figure.name or figure.figure: figure for figure in self.suites[suite].figures}
         if name not in known:
             raise unknown("figure", name, known, f"suites/{suite}.yaml: figures")
-        arms = {
-            key: {"label": arm.label, "role": arm.role}
-            for key, arm in self.suites[suite].arms.items()
-        }
+        arms = [[key, {"label": arm.label, "role": arm.role}] for key, arm in self.suites[suite].arms.items()]
         figure = known[name]
-        return canonical_json(
-            {"figure": figure.figure, "options": figure.options, "arms": arms}
-        )
+        return canonical_json({"figure": figure.figure, "options": figure.options, "arms": arms})
 
     def figure_code(self, suite: str, name: str) -> str:
-        known = {
-            figure.name or figure.figure: figure.figure
-            for figure in self.suites[suite].figures
-        }
+        known = {figure.name or figure.figure: figure.figure for figure in self.suites[suite].figures}
         return code_digest("figures", (f"winnow.figures.{known[name]}",))
 
     def report_spec(self, suites: list[str]) -> str:
-        described = {
-            name: self.suites[name].model_dump(mode="json", exclude={"scales"})
-            for name in suites
-        }
+        described = {name: self.suites[name].model_dump(mode="json", exclude={"scales"}) for name in suites}
         return canonical_json({"scale": self.config.scale, "suites": described})
 
 
@@ -203,21 +165,14 @@ def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT) -> Pla
     mirror = config.mirror_folder
     if mirror is not None and not mirror.is_dir():
         raise UserError(
-            f"config.yaml or WINNOW_MIRROR: mirror: '{mirror}' is not a folder; give an existing one or null"
+            f"config.yaml or WINNOW_MIRROR: mirror: '{mirror}' is not a folder; give an existing one or null."
         )
     catalogue = load_catalogue(root / "datasets.yaml")
     suites = {name: load_suite(_suite_file(root, name)) for name in config.suites}
     graph = Graph()
     for suite in suites.values():
         expand(graph, suite, config, catalogue)
-        for figure in suite.figures:
-            if figure.figure not in figure_names():
-                raise unknown(
-                    "figure",
-                    figure.figure,
-                    figure_names(),
-                    f"suites/{suite.name}.yaml: figures",
-                )
+        _check_figures(suite)
     plan = Plan(config, catalogue, suites, graph)
     _check_sources(plan)
     return plan
@@ -235,13 +190,22 @@ def _suite_file(root: Path, name: str) -> Path:
     return path
 
 
+def _check_figures(suite: Suite) -> None:
+    known = figure_options()
+    for place, figure in enumerate(suite.figures):
+        where = f"suites/{suite.name}.yaml: figures[{place}]"
+        if figure.figure not in known:
+            raise unknown("figure", figure.figure, known, where)
+        for option in figure.options:
+            if option not in known[figure.figure]:
+                raise unknown(f"option of {figure.figure}", option, known[figure.figure], f"{where}.options")
+
+
 def _check_sources(plan: Plan) -> None:
     """Refuse a plan whose data cannot be had: no URL, not in the mirror, not yet downloaded."""
     mirror = plan.config.mirror_folder
     for dataset in plan.datasets:
-        for file, target in zip(
-            plan.catalogue[dataset].files, plan.downloads(dataset), strict=True
-        ):
+        for file, target in zip(plan.catalogue[dataset].files, plan.downloads(dataset), strict=True):
             held = mirror is not None and (mirror / dataset / file.name).is_file()
             if not file.urls and not held and not Path(target).is_file():
                 place = (
@@ -250,6 +214,7 @@ def _check_sources(plan: Plan) -> None:
                     else "no mirror is set"
                 )
                 raise UserError(
-                    f"datasets.yaml: {dataset}.files: {file.name} has no public URL and {place}. Set `mirror` in "
-                    f"config.yaml or the variable WINNOW_MIRROR to a folder that holds {dataset}/{file.name}."
+                    f"datasets.yaml: {dataset}.files: {file.name} has no public URL and {place}. Set "
+                    f"`mirror` in config.yaml or the variable WINNOW_MIRROR to a folder with "
+                    f"{dataset}/{file.name}."
                 )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 
+from winnow.canonical import canonical_json
 from winnow.errors import UserError
-from winnow.plan.code import ROOT
+from winnow.plan.code import ROOT, SOURCE
 from winnow.plan.config import Config, load_config
 from winnow.plan.yamlfile import load_yaml
 
@@ -15,9 +18,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add `--settings` to a script's options."""
     parser.add_argument(
         "--settings",
-        default="",
-        help="JSON with the keys of config.yaml (default: that file)",
+        default=os.environ.get("WINNOW_SETTINGS", ""),
+        help="JSON with the keys of config.yaml (default: that file; the workflow passes its own)",
     )
+
+
+def export_settings(config: Config) -> None:
+    """Let the scripts that this process starts run with this Python, this clone's code and these settings."""
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
+    os.environ["PYTHONPATH"] = str(SOURCE)
+    os.environ["WINNOW_SETTINGS"] = canonical_json(config.model_dump(mode="json"))
 
 
 def read_settings(arguments: argparse.Namespace) -> Config:
@@ -25,7 +35,10 @@ def read_settings(arguments: argparse.Namespace) -> Config:
     values = load_yaml(ROOT / "config.yaml")
     if arguments.settings:
         try:
-            values |= json.loads(arguments.settings)
+            given = json.loads(arguments.settings)
         except ValueError as error:
-            raise UserError(f"--settings: not JSON ({error})") from error
-    return load_config(values)
+            raise UserError(f"--settings: not JSON ({error}).") from error
+        if not isinstance(given, dict):
+            raise UserError(f"--settings: {given!r} is not accepted. Accepted: keys of config.yaml to values.")
+        values |= given
+    return load_config(values, "config.yaml or --settings")

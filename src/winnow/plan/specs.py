@@ -86,9 +86,7 @@ class TrainSpec(Seeded):
 
     def slug(self) -> str:
         base = name_of(self.subset) if self.subset else f"{name_of(self.data)}-full"
-        share = (
-            "" if self.subset is None or "-f0." in base else f"-f{self.fraction:.2f}"
-        )
+        share = "" if self.subset is None or "-f0." in base else f"-f{self.fraction:.2f}"
         equal = "-equalsteps" if self.length == "steps" else ""
         return f"{base}{share}-{self.trainer.name}{equal}-{self.seed_slug()}"
 
@@ -157,8 +155,4 @@ def name_of(reference: Ref) -> str:
 
 
 def _seed_position(parts: list[str]) -> Iterator[int]:
-    return (
-        i
-        for i, part in enumerate(parts)
-        if i > 0 and part[:1] == "s" and part[1:].isdigit()
-    )
+    return (i for i, part in enumerate(parts) if i > 0 and part[:1] == "s" and part[1:].isdigit())

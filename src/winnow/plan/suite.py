@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from winnow.errors import UserError
+from winnow.errors import UserError, one_of, unknown
 from winnow.plan.claims import ClaimSpec, Length, ReproductionEntry
 from winnow.plan.config import ScaleName
 from winnow.plan.yamlfile import load_yaml, validate
 
 Role = Literal["reference", "control", "method", "oracle"]
+
+
+def _once(values: Sequence[Any]) -> Sequence[Any]:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"'{value}' is listed twice; keep one.")
+    return values
+
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Once = AfterValidator(_once)
 
 
 class _Model(BaseModel):
@@ -37,14 +48,15 @@ class Training(_Model):
 
     trainer: Use
     model: Use
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(ge=2)
+    epochs: Count
+    batch_size: int = Field(strict=True, ge=2)
 
 
 class Arm(_Model):
     """One method (or control) of the comparison.
 
-    `fractions` and `lengths` restrict the arm to a part of the scale's grid.
+    `fractions` and `lengths` restrict the arm to a part of the scale's grid. The reference is trained on
+    all examples, so it has neither.
     """
 
     label: str
@@ -53,8 +65,17 @@ class Arm(_Model):
     variant: str | None = None
     params: dict[str, Any] = {}
     signals: dict[str, dict[str, Any]] = {}
-    fractions: list[float] | None = None
-    lengths: list[Length] = ["epochs"]
+    fractions: Annotated[list[float], Field(min_length=1), Once] | None = None
+    lengths: Annotated[list[Length], Field(min_length=1), Once] = ["epochs"]
+
+    @model_validator(mode="after")
+    def _reference_is_all_data(self) -> Arm:
+        if self.role == "reference":
+            if self.method != "full":
+                raise ValueError(f"method: '{self.method}' for `role: reference`. Accepted: full.")
+            for key in sorted({"fractions", "lengths", "signals"} & self.model_fields_set):
+                raise ValueError(f"{key}: `role: reference` is trained on all examples; remove this key.")
+        return self
 
 
 class Scale(_Model):
@@ -63,33 +84,33 @@ class Scale(_Model):
     `pool` names the splits that methods choose from; `limits` keeps a stratified part of a split.
     """
 
-    fractions: dict[Length, list[float]]
-    seeds: int = Field(ge=1)
-    seeds_per_job: int = Field(default=1, ge=1)
-    pool: list[Literal["train", "unlabelled"]] = Field(default=["train"], min_length=1)
-    limits: dict[Literal["train"], int] = {}
+    fractions: dict[Length, Annotated[list[float], Once]]
+    seeds: Count
+    seeds_per_job: Count = 1
+    pool: Annotated[list[Literal["train", "unlabelled"]], Field(min_length=1), Once] = ["train"]
+    limits: dict[Literal["train"], Count] = {}
     proxy: Training
     training: Training
     evaluation: Use
     signals: dict[str, dict[str, Any]] = {}
-    arms: list[str] | None = None
+    arms: Annotated[list[str], Field(min_length=1), Once] | None = None
 
     @field_validator("fractions")
     @classmethod
-    def _fractions_are_shares(
-        cls, value: dict[Length, list[float]]
-    ) -> dict[Length, list[float]]:
-        for fraction in (f for listed in value.values() for f in listed):
-            if not 0 < fraction < 1:
-                raise ValueError(
-                    f"fraction {fraction} is not between 0 and 1 (the full data has its own arm)"
-                )
+    def _fractions_are_shares(cls, value: dict[Length, list[float]]) -> dict[Length, list[float]]:
+        for length, listed in value.items():
+            for fraction in listed:
+                if not 0 < fraction < 1:
+                    raise ValueError(
+                        f"{length}: {fraction} is not accepted. Accepted: shares between 0 and 1, both excluded"
+                        " (all data is the reference arm)."
+                    )
         return value
 
 
 class Figure(_Model):
     figure: str
-    name: str | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     options: dict[str, Any] = {}
 
 
@@ -106,42 +127,83 @@ class Suite(_Model):
     claims: list[ClaimSpec] = []
     reproduction: list[ReproductionEntry] = []
 
+    @property
+    def grids(self) -> Iterator[tuple[str, str, Scale]]:
+        """Every (scale, dataset, grid) of the suite."""
+        return ((scale, name, grid) for scale, grids in self.scales.items() for name, grid in grids.items())
+
     @model_validator(mode="after")
-    def _names_agree(self) -> Suite:
-        known = set(self.arms)
-        named = [
-            (f"claims.{c.id}", a)
-            for c in self.claims
-            for a in (*c.arms, c.baseline)
-            if a
-        ]
-        named += [
-            (f"reproduction.{i}.arm", r.arm) for i, r in enumerate(self.reproduction)
-        ]
-        named += [
-            (f"scales.{scale}.{dataset}.arms", arm)
-            for scale, datasets in self.scales.items()
-            for dataset, grid in datasets.items()
-            for arm in grid.arms or []
-        ]
-        for place, arm in named:
-            if arm not in known:
-                raise ValueError(
-                    f"{place}: unknown arm '{arm}'; accepted: {', '.join(sorted(known))}"
-                )
-        _distinct("claims", [c.id for c in self.claims])
-        _distinct("figures", [f.name or f.figure for f in self.figures])
-        if sum(arm.role == "reference" for arm in self.arms.values()) != 1:
-            raise ValueError(
-                "arms: exactly one arm needs `role: reference` (the full data)"
-            )
+    def _parts_agree(self) -> Suite:
+        _distinct("claims", "id", [claim.id for claim in self.claims])
+        _distinct("figures", "name", [figure.name or figure.figure for figure in self.figures])
+        _distinct("arms", "label", [arm.label for arm in self.arms.values()])
+        references = [name for name, arm in self.arms.items() if arm.role == "reference"]
+        if len(references) != 1:
+            found = ", ".join(references) or "none"
+            raise ValueError(f"arms: exactly one needs `role: reference` (all data); found: {found}.")
+        _check_arm_names(self, references[0])
+        for name, arm in self.arms.items():
+            _check_fractions(self, name, arm)
+        _check_filters(self)
         return self
 
 
-def _distinct(key: str, values: list[str]) -> None:
+def _distinct(key: str, what: str, values: list[str]) -> None:
     twice = sorted({value for value in values if values.count(value) > 1})
     if twice:
-        raise ValueError(f"{key}: id '{twice[0]}' is used twice")
+        raise ValueError(f"{key}: {what} '{twice[0]}' is used twice; change one.")
+
+
+def _check_arm_names(suite: Suite, reference: str) -> None:
+    """Check that claims, published numbers and grids name arms of the suite, and grids the reference."""
+    named = [(f"claims.{claim.id}", arm) for claim in suite.claims for arm in (*claim.arms, claim.baseline)]
+    named += [(f"reproduction[{place}].arm", entry.arm) for place, entry in enumerate(suite.reproduction)]
+    for scale, dataset, grid in suite.grids:
+        where = f"scales.{scale}.{dataset}.arms"
+        named += [(where, arm) for arm in grid.arms or []]
+        if grid.arms is not None and reference not in grid.arms:
+            raise ValueError(f"{where}: lacks '{reference}', the reference that costs are relative to; add it.")
+    for where, arm in named:
+        if arm is not None and arm not in suite.arms:
+            raise ValueError(str(unknown("arm", arm, suite.arms, where)))
+
+
+def _check_fractions(suite: Suite, name: str, arm: Arm) -> None:
+    """Check that the arm is in a grid, and that each of its own fractions is offered at some scale."""
+    if arm.role == "reference":
+        return
+    grids = [grid for _, _, grid in suite.grids if grid.arms is None or name in grid.arms]
+    offered = {f for grid in grids for length in arm.lengths for f in grid.fractions.get(length, [])}
+    if not offered:
+        raise ValueError(
+            f"arms.{name}: no scale runs it; list it in `arms` of one that has fractions for"
+            f" {one_of(arm.lengths)}, or remove it."
+        )
+    for fraction in arm.fractions or []:
+        if fraction not in offered:
+            raise ValueError(str(unknown("fraction", fraction, offered, f"arms.{name}.fractions")))
+
+
+def _check_filters(suite: Suite) -> None:
+    """Check that claims and published numbers speak of cells that some scale has."""
+    grids = list(suite.grids)
+    offered: dict[str, set[str | float]] = {
+        "dataset": {dataset for _, dataset, _ in grids},
+        "fraction": {1.0} | {f for _, _, grid in grids for listed in grid.fractions.values() for f in listed},
+        "length": {"epochs"} | {length for _, _, grid in grids for length in grid.fractions},
+    }
+    for claim in suite.claims:
+        for key, cells in (("where", claim.where), ("where_baseline", claim.where_baseline)):
+            for axis, values in cells.named().items():
+                for value in values:
+                    if value not in offered[axis]:
+                        where = f"claims.{claim.id}.{key}.{axis}"
+                        raise ValueError(str(unknown(axis, value, offered[axis], where)))
+    for place, entry in enumerate(suite.reproduction):
+        for axis, known in offered.items():
+            value = getattr(entry, axis)
+            if value not in known and entry.obstacle is None:
+                raise ValueError(str(unknown(axis, value, known, f"reproduction[{place}].{axis}")))
 
 
 def load_suite(path: Path) -> Suite:
@@ -153,40 +215,31 @@ def load_suite(path: Path) -> Suite:
     data = load_yaml(path)
     scales = data.get("scales")
     if isinstance(scales, dict):
-        data = data | {
-            "scales": {
-                name: _grids(path, name, scale) for name, scale in scales.items()
-            }
-        }
+        data = data | {"scales": {name: _grids(path, name, scale) for name, scale in scales.items()}}
     suite = validate(Suite, data, str(path))
     if suite.name != path.stem:
-        raise UserError(
-            f"{path}: name: '{suite.name}' differs from the file's name; accepted: {path.stem}"
-        )
+        raise UserError(f"{path}: name: '{suite.name}' differs from the file's name. Accepted: {path.stem}.")
     return suite
 
 
-def _grids(path: Path, name: str, scale: Any) -> dict[str, Any]:
-    if not isinstance(scale, dict) or not isinstance(scale.get("datasets"), dict):
-        raise UserError(
-            f"{path}: scales.{name}.datasets: expected a mapping of dataset names to their settings"
-        )
-    extra = sorted(set(scale) - {"defaults", "datasets"})
-    if extra:
-        raise UserError(
-            f"{path}: scales.{name}: unknown key '{extra[0]}'. Accepted: datasets, defaults."
-        )
-    defaults = scale.get("defaults") or {}
-    return {
-        dataset: _merge(defaults, own or {})
-        for dataset, own in scale["datasets"].items()
-    }
+def _grids(path: Path, name: object, scale: object) -> dict[str, Any]:
+    where = f"{path}: scales.{name}"
+    if name not in get_args(ScaleName):
+        raise unknown("scale", name, get_args(ScaleName), f"{path}: scales")
+    if not isinstance(scale, dict):
+        raise UserError(f"{where}: {scale!r} is not accepted. Accepted: a mapping with datasets and defaults.")
+    for key in scale:
+        if key not in ("datasets", "defaults"):
+            raise unknown("key", key, ("datasets", "defaults"), where)
+    datasets, defaults = scale.get("datasets"), scale.get("defaults", {})
+    if not isinstance(datasets, dict) or not datasets:
+        raise UserError(f"{where}.datasets: {datasets!r} is not accepted. Accepted: dataset names to settings.")
+    if not isinstance(defaults, dict):
+        raise UserError(f"{where}.defaults: {defaults!r} is not accepted. Accepted: a mapping of settings.")
+    return {dataset: _merge(defaults, own or {}) for dataset, own in datasets.items()}
 
 
 def _merge(base: Any, own: Any) -> Any:
     if isinstance(base, Mapping) and isinstance(own, Mapping):
-        return {
-            **base,
-            **{key: _merge(base.get(key), value) for key, value in own.items()},
-        }
+        return {**base, **{key: _merge(base.get(key), value) for key, value in own.items()}}
     return own

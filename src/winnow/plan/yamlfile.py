@@ -20,9 +20,7 @@ Model = TypeVar("Model", bound=BaseModel)
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which a key may appear once only and `1e-3` is a number."""
 
-    def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
-    ) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[object, int] = {}
         for key_node, _ in node.value:
             is_merge = key_node.tag == "tag:yaml.org,2002:merge"
@@ -78,9 +76,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def validate(
-    model_class: type[Model], data: object, file: Path | str, at: str = ""
-) -> Model:
+def validate(model_class: type[Model], data: object, file: Path | str, at: str = "") -> Model:
     """Return `data` as a `model_class`; a `ValidationError` becomes one `UserError`.
 
     `at` is the key path of `data` within the file (`"cifar10.options"`), put before the path of each mistake.
@@ -88,21 +84,13 @@ def validate(
     try:
         return model_class.model_validate(data)
     except ValidationError as error:
-        raise explain(
-            error, model_class, f"{file}: {at}" if at else f"{file}"
-        ) from error
+        raise explain(error, model_class, f"{file}: {at}" if at else f"{file}") from error
 
 
-def explain(
-    error: ValidationError, model_class: type[BaseModel], where: str
-) -> UserError:
+def explain(error: ValidationError, model_class: type[BaseModel], where: str) -> UserError:
     """Return one `UserError` for all mistakes found; `where` is `"file"` or `"file: key.path"`."""
     lines = [_describe(model_class, item, where) for item in error.errors()]
-    return UserError(
-        lines[0]
-        if len(lines) == 1
-        else "\n  ".join([f"{len(lines)} mistakes:", *lines])
-    )
+    return UserError(lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} mistakes:", *lines]))
 
 
 def _describe(model_class: type[BaseModel], item: ErrorDetails, where: str) -> str:
@@ -120,16 +108,11 @@ def _describe(model_class: type[BaseModel], item: ErrorDetails, where: str) -> s
     if kind == "missing":
         return f"{place}: this key is missing."
     if kind in ("literal_error", "enum"):
-        accepted = [
-            name.strip(" '")
-            for name in re.split(r",| or ", str(item["ctx"]["expected"]))
-        ]
+        accepted = [name.strip(" '") for name in re.split(r",| or ", str(item["ctx"]["expected"]))]
         return str(unknown("value", value, accepted, place))
     if kind == "value_error":
         return f"{place}: {item['msg'].removeprefix('Value error, ')}"
-    accepted_text = (
-        item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    )
+    accepted_text = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{place}: {_short(value)} is not accepted. Accepted: {accepted_text}."
 
 
@@ -137,13 +120,7 @@ def _below(where: str, loc: tuple[int | str, ...]) -> str:
     """Append a location to a place: `file: cifar10` and ("files", 0) give `file: cifar10.files[0]`."""
     has_keys = ": " in where
     for part in loc:
-        text = (
-            f"[{part}]"
-            if isinstance(part, int)
-            else part
-            if not has_keys
-            else f".{part}"
-        )
+        text = f"[{part}]" if isinstance(part, int) else part if not has_keys else f".{part}"
         where += text if has_keys else f": {text}"
         has_keys = True
     return where
@@ -158,12 +135,8 @@ def _fields_at(model_class: type[BaseModel], loc: tuple[int | str, ...]) -> list
     """Return the names of the fields that the model at key path `loc` accepts."""
     found = [model_class]
     for part in loc:
-        fields = [
-            model.model_fields[part] for model in found if part in model.model_fields
-        ]
-        found = [
-            inner for field in fields for inner in _models_in(field.annotation)
-        ] or found
+        fields = [model.model_fields[part] for model in found if part in model.model_fields]
+        found = [inner for field in fields for inner in _models_in(field.annotation)] or found
     return [name for model in found for name in model.model_fields]
 
 
@@ -171,7 +144,5 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Union, types.UnionType, Annotated, list, tuple, dict):
-        return [
-            model for argument in get_args(annotation) for model in _models_in(argument)
-        ]
+        return [model for argument in get_args(annotation) for model in _models_in(argument)]
     return []

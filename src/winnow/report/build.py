@@ -99,13 +99,8 @@ def _seeds(suite: SuiteInput) -> str:
     if not found:
         return ""
     many = str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
-    methods = sorted(
-        {str(name) for name in suite.summary.get("interval", ())}
-        - {"none", "all values equal"}
-    )
-    return f"{many} seeds per cell." + (
-        f" Intervals: {', '.join(methods)}." if methods else ""
-    )
+    methods = sorted({str(name) for name in suite.summary.get("interval", ())} - {"none", "all values equal"})
+    return f"{many} seeds per cell." + (f" Intervals: {', '.join(methods)}." if methods else "")
 
 
 def _figure(figure: FigureInput) -> FigureView:

@@ -82,23 +82,15 @@ def criterion(suite: SuiteInput, claim: Mapping[str, Any]) -> str:
 def _test(cells: Sequence[Mapping[str, Any]]) -> str:
     tests = sorted({str(cell.get("test")) for cell in cells} - {"None", "none"})
     intervals = sorted({str(cell.get("interval")) for cell in cells} - {"None", "none"})
-    return ", ".join(tests) + (
-        f"; interval: {', '.join(intervals)}" if intervals else ""
-    )
+    return ", ".join(tests) + (f"; interval: {', '.join(intervals)}" if intervals else "")
 
 
 def _margin(margin: float, metric: str) -> str:
     points = number(round(100 * margin, 6))
-    return (
-        f"{points} point{'' if points == '1' else 's'}"
-        if is_share(metric)
-        else number(margin)
-    )
+    return f"{points} point{'' if points == '1' else 's'}" if is_share(metric) else number(margin)
 
 
-def _cells(
-    anchor: str, claim: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]
-) -> Table:
+def _cells(anchor: str, claim: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> Table:
     metric = str(claim["metric"]) if claim["kind"] in DIFFERENCES else ""
     noted = any(cell.get("note") for cell in cells)
     rows = [
@@ -129,9 +121,7 @@ def _cells(
     columns += [Column(f"effect{unit}", True), Column("p", True)]
     columns += [Column("p, Holm", True), Column("seeds", True)]
     columns += [Column("verdict"), *([Column("note")] if noted else [])]
-    return Table(
-        anchor, f"Cells of the claim: {claim['statement']}", columns, [Group(rows)]
-    )
+    return Table(anchor, f"Cells of the claim: {claim['statement']}", columns, [Group(rows)])
 
 
 def _effect(cell: Mapping[str, Any], metric: str) -> str:
@@ -139,16 +129,13 @@ def _effect(cell: Mapping[str, Any], metric: str) -> str:
     if is_missing(cell.get("ci_low")) or is_missing(cell.get("ci_high")):
         return str(show(cell["effect"]))
     low, high = (
-        (measure(cell[end], metric) if metric else number(cell[end]))
-        for end in ("ci_low", "ci_high")
+        (measure(cell[end], metric) if metric else number(cell[end])) for end in ("ci_low", "ci_high")
     )
     return f"{show(cell['effect'])} [{low}, {high}]"
 
 
 def _p_value(value: Any) -> str:
-    return (
-        MISSING if is_missing(value) else "<0.0001" if value < 1e-4 else f"{value:.2g}"
-    )
+    return MISSING if is_missing(value) else "<0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
 def tally(views: Iterable[ClaimView]) -> list[tuple[str, int]]:

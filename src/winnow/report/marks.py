@@ -40,30 +40,20 @@ class Span:
 def whisker(mean: Any, low: Any, high: Any, span: Span) -> Markup:
     """Draw a mean as a dot, its interval as a line and the reference level as a tick."""
     middle = HEIGHT / 2
-    parts = [
-        f'<svg class="mark whisker" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">'
-    ]
+    parts = [f'<svg class="mark whisker" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">']
     if span.level is not None:
         x = span.place(span.level)
-        parts.append(
-            f'<line class="level" x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="{HEIGHT - 1}"/>'
-        )
+        parts.append(f'<line class="level" x1="{x:.1f}" x2="{x:.1f}" y1="1" y2="{HEIGHT - 1}"/>')
     if not is_missing(low) and not is_missing(high):
         a, b = span.place(low), span.place(high)
-        parts.append(
-            f'<line class="bar" x1="{a:.1f}" x2="{b:.1f}" y1="{middle:g}" y2="{middle:g}"/>'
-        )
-    parts.append(
-        f'<circle class="dot" cx="{span.place(mean):.1f}" cy="{middle:g}" r="3"/></svg>'
-    )
+        parts.append(f'<line class="bar" x1="{a:.1f}" x2="{b:.1f}" y1="{middle:g}" y2="{middle:g}"/>')
+    parts.append(f'<circle class="dot" cx="{span.place(mean):.1f}" cy="{middle:g}" r="3"/></svg>')
     return Markup("".join(parts))  # built from numbers alone
 
 
 def cost_bar(row: Mapping[Any, Any], top: float) -> Markup:
     """Draw selection, training and evaluation as one bar on the scale 0 .. `top` seconds."""
-    parts = [
-        f'<svg class="mark cost-bar" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">'
-    ]
+    parts = [f'<svg class="mark cost-bar" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true">']
     x = 0.0
     for stage in ("selection", "training", "evaluation"):
         seconds = row[f"{stage}_wall_s"]

@@ -23,17 +23,13 @@ from winnow.tables import read_table
 def read_report(plan: Plan, suites: list[str], page: Path) -> ReportInput:
     """Return the report's content; draws the overview's figure into `figures/` beside the page."""
     parts = [_suite(plan, name, page) for name in suites]
-    table = pd.concat(
-        [join_cost(part.summary, part.cost) for part in parts], ignore_index=True
-    )
+    table = pd.concat([join_cost(part.summary, part.cost) for part in parts], ignore_index=True)
     arms = overview_arms({part.name: part.arms for part in parts})
     module = figures.load("pareto")
     figure, shown = figures.draw("pareto", table, arms)
     stem = page.parent / "figures" / f"{page.stem}-pareto"
     save(figure, shown, stem)
-    overview = FigureInput.read(
-        stem, module.TITLE, module.CAPTION, f"figures/{stem.name}.pdf"
-    )
+    overview = FigureInput.read(stem, module.TITLE, module.CAPTION, f"figures/{stem.name}.pdf")
     return ReportInput(plan.config.scale, parts, [overview])
 
 
@@ -45,26 +41,15 @@ def _suite(plan: Plan, name: str, page: Path) -> SuiteInput:
         title=suite.title,
         question=suite.question,
         source=suite.source.model_dump(),
-        arms={
-            key: {"label": arm.label, "role": arm.role}
-            for key, arm in suite.arms.items()
-        },
+        arms={key: {"label": arm.label, "role": arm.role} for key, arm in suite.arms.items()},
         summary=read_table(folder / "summary.parquet"),
         claims=read_json(folder / "claims.json"),
         cost=read_table(folder / "cost.parquet"),
         reproduction=read_table(folder / "reproduction.parquet"),
-        figures=[
-            _figure(f.figure, folder / "figures" / (f.name or f.figure), page)
-            for f in suite.figures
-        ],
+        figures=[_figure(f.figure, folder / "figures" / (f.name or f.figure), page) for f in suite.figures],
         environment=_environment(rows),
         provenance=[
-            {
-                k: v
-                for k, v in row.items()
-                if k not in ("packages", "started", "finished")
-            }
-            for row in rows
+            {k: v for k, v in row.items() if k not in ("packages", "started", "finished")} for row in rows
         ],
     )
 
@@ -92,8 +77,5 @@ def _environment(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "first started": min(row["started"] for row in rows),
         "last finished": max(row["finished"] for row in rows),
         "git": provenance.git_state(ROOT),
-        "packages": {
-            package: " and ".join(sorted(found))
-            for package, found in sorted(versions.items())
-        },
+        "packages": {package: " and ".join(sorted(found)) for package, found in sorted(versions.items())},
     }

@@ -98,18 +98,11 @@ def number_cell(value: Any, show: Any = number) -> Cell:
     return Cell(show(value), "" if is_missing(value) else float(value))
 
 
-def facets_of(
-    names: Sequence[str], groups: Sequence[Group]
-) -> list[tuple[str, list[str]]]:
+def facets_of(names: Sequence[str], groups: Sequence[Group]) -> list[tuple[str, list[str]]]:
     """Return each facet with its values in order of appearance; one value is no choice: left empty."""
     rows = [row for group in groups for row in group.rows]
-    values = [
-        list(dict.fromkeys(row.facets[i] for row in rows)) for i in range(len(names))
-    ]
-    return [
-        (name, found if len(found) > 1 else [])
-        for name, found in zip(names, values, strict=True)
-    ]
+    values = [list(dict.fromkeys(row.facets[i] for row in rows)) for i in range(len(names))]
+    return [(name, found if len(found) > 1 else []) for name, found in zip(names, values, strict=True)]
 
 
 def leaderboard(report: ReportInput) -> Table:
@@ -118,9 +111,7 @@ def leaderboard(report: ReportInput) -> Table:
     for suite in report.suites:
         rows = suite.summary[suite.summary["metric"] == report.metric]
         costs = _cost_of(suite)
-        for (dataset, fraction, length), cell in rows.groupby(
-            ["dataset", "fraction", "length"], sort=True
-        ):
+        for (dataset, fraction, length), cell in rows.groupby(["dataset", "fraction", "length"], sort=True):
             if not all(suite.role(arm) == "reference" for arm in cell["arm"]):
                 here = rows[rows["dataset"] == dataset]
                 place = (
@@ -139,9 +130,7 @@ def leaderboard(report: ReportInput) -> Table:
             True,
             hint="mean and 95 % interval, drawn on the dataset's range; dashed: reference",
         ),
-        Column(
-            "gap", True, hint="difference to the mean of the reference arm (full data)"
-        ),
+        Column("gap", True, hint="difference to the mean of the reference arm (full data)"),
         Column(
             "total cost",
             True,
@@ -176,9 +165,7 @@ def _ranking(
     contenders = cell[cell["arm"].map(suite.role) != "reference"].sort_values(
         ["mean", "arm"], ascending=[False, True]
     )
-    ranked = [
-        (str(place + 1), row) for place, row in enumerate(contenders.to_dict("records"))
-    ]
+    ranked = [(str(place + 1), row) for place, row in enumerate(contenders.to_dict("records"))]
     unranked = [(MISSING, row) for row in reference.to_dict("records")]
     rows = []
     for rank, row in unranked + ranked:
@@ -198,15 +185,9 @@ def _ranking(
     return Group(rows, f"{suite.name} · {dataset} · {kept} kept · {training}")
 
 
-def interval_cell(
-    row: Mapping[Any, Any], metric: str, span: Span | None = None, value: str = "mean"
-) -> Cell:
+def interval_cell(row: Mapping[Any, Any], metric: str, span: Span | None = None, value: str = "mean") -> Cell:
     """Return a mean with its interval, sorted by the mean, with its mark when a span is given."""
-    mark = (
-        None
-        if span is None
-        else whisker(row[value], row["ci_low"], row["ci_high"], span)
-    )
+    mark = None if span is None else whisker(row[value], row["ci_low"], row["ci_high"], span)
     text = interval(row[value], row["ci_low"], row["ci_high"], metric)
     return Cell(text, "" if is_missing(row[value]) else float(row[value]), mark)
 
@@ -225,13 +206,9 @@ def ratio(value: Any) -> str:
 def results(suite: SuiteInput, metric: str) -> Table:
     """Return the summary: every arm, dataset, share, length and metric with its interval, `metric` first."""
     order = {arm: place for place, arm in enumerate(suite.arms)}
-    frame = suite.summary.assign(
-        _order=suite.summary["arm"].map(lambda arm: order.get(arm, len(order)))
-    )
+    frame = suite.summary.assign(_order=suite.summary["arm"].map(lambda arm: order.get(arm, len(order))))
     frame = frame.assign(_other=frame["metric"] != metric)
-    frame = frame.sort_values(
-        ["_other", "metric", "dataset", "length", "fraction", "_order"], kind="stable"
-    )
+    frame = frame.sort_values(["_other", "metric", "dataset", "length", "fraction", "_order"], kind="stable")
     rows = [
         Row(
             [
@@ -273,13 +250,7 @@ def results(suite: SuiteInput, metric: str) -> Table:
 
 
 def _spread(value: Any, metric: str) -> str:
-    return (
-        MISSING
-        if is_missing(value)
-        else f"{100 * value:.2f}"
-        if is_share(metric)
-        else number(value)
-    )
+    return MISSING if is_missing(value) else f"{100 * value:.2f}" if is_share(metric) else number(value)
 
 
 def costs(suite: SuiteInput) -> Table:
@@ -329,9 +300,7 @@ def costs(suite: SuiteInput) -> Table:
     columns += [Column(head, True) for head in (*heads, "peak memory", "written")]
     groups = [Group(rows)]
     facets = facets_of(("dataset", "kept", "training"), groups)
-    return Table(
-        f"{suite.name}-cost", "Cost per repetition", columns, groups, facets, tall=True
-    )
+    return Table(f"{suite.name}-cost", "Cost per repetition", columns, groups, facets, tall=True)
 
 
 def gigabytes(value: Any) -> str:
@@ -404,21 +373,13 @@ def provenance(suite: SuiteInput) -> Table:
         )
         for item in suite.provenance
     ]
-    columns = [
-        Column(
-            "artefact", names_row=True, hint="ends with the digest of its specification"
-        )
-    ]
+    columns = [Column("artefact", names_row=True, hint="ends with the digest of its specification")]
     columns += [Column("stage")]
-    columns += [
-        Column(head, True) for head in ("wall", "CPU", "peak memory", "written")
-    ]
+    columns += [Column(head, True) for head in ("wall", "CPU", "peak memory", "written")]
     columns += [Column("host"), Column("device"), Column("code digest")]
     groups = [Group(rows)]
     facets = facets_of(("stage",), groups)
-    return Table(
-        f"{suite.name}-provenance", "Artefacts", columns, groups, facets, tall=True
-    )
+    return Table(f"{suite.name}-provenance", "Artefacts", columns, groups, facets, tall=True)
 
 
 def _text(value: Any) -> str:

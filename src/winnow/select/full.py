@@ -13,8 +13,6 @@ def _nested(_: Params) -> bool:
 
 
 @plugin(nested=_nested)
-def select(
-    view: View, budget: int | None, rng: np.random.Generator, params: Params
-) -> Subset:
+def select(view: View, budget: int | None, rng: np.random.Generator, params: Params) -> Subset:
     """Return the first `budget` examples of the pool, all of them by default."""
     return subset(np.arange(view.n if budget is None else budget))

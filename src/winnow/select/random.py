@@ -37,16 +37,10 @@ def nested(_: RandomParams) -> bool:
     needs=needs,
     nested=nested,
 )
-def select(
-    view: View, budget: int | None, rng: np.random.Generator, params: RandomParams
-) -> Subset:
+def select(view: View, budget: int | None, rng: np.random.Generator, params: RandomParams) -> Subset:
     """Return a uniform random ordering cut at the budget; O(n log n)."""
     order = rng.permutation(view.n)
     if params.quotas != "none":
-        classes = (
-            view.labels if params.quotas == "labels" else view.signals["latent_classes"]
-        )
-        order = interleave(
-            [order[group] for group in groups_of(np.asarray(classes)[order])]
-        )
+        classes = view.labels if params.quotas == "labels" else view.signals["latent_classes"]
+        order = interleave([order[group] for group in groups_of(np.asarray(classes)[order])])
     return subset(order[:budget])

@@ -66,9 +66,7 @@ def nested(params: SASParams) -> bool:
     nested=nested,
     source="Joshi and Mirzasoleiman, ICML 2023, arXiv 2302.09195",
 )
-def select(
-    view: View, budget: int | None, rng: np.random.Generator, params: SASParams
-) -> Subset:
+def select(view: View, budget: int | None, rng: np.random.Generator, params: SASParams) -> Subset:
     """Return the union of the classes' subsets.
 
     signals: `embeddings` (n, d) whose inner products are the similarities, `latent_classes` (n,).
@@ -100,9 +98,7 @@ def select(
     )
 
 
-def _counts(
-    sizes: list[int], budget: int | None, view: View, params: SASParams
-) -> np.ndarray:
+def _counts(sizes: list[int], budget: int | None, view: View, params: SASParams) -> np.ndarray:
     if budget is None:
         return np.array(sizes)
     if params.quotas == "exact":

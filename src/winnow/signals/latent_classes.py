@@ -53,9 +53,7 @@ def compute(params: LatentClassParams, view: SignalView) -> np.ndarray:
     return _few_labels(embeddings, labels, params, view)
 
 
-def _kmeans(
-    embeddings: np.ndarray, params: LatentClassParams, view: SignalView
-) -> np.ndarray:
+def _kmeans(embeddings: np.ndarray, params: LatentClassParams, view: SignalView) -> np.ndarray:
     import faiss
 
     k = params.k or len(view.data.classes)
@@ -69,9 +67,7 @@ def _kmeans(
         max_points_per_centroid=len(embeddings),
     )  # fmt: skip
     model.train(np.ascontiguousarray(embeddings))
-    return model.index.search(np.ascontiguousarray(embeddings), 1)[1][:, 0].astype(
-        np.int64
-    )  # type: ignore[no-any-return]
+    return model.index.search(np.ascontiguousarray(embeddings), 1)[1][:, 0].astype(np.int64)
 
 
 def _few_labels(

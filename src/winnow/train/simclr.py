@@ -35,11 +35,12 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
     """
     import torch
 
-    from winnow.train.engine.augment import build_augmentation, normalise
+    from winnow.train.engine.augment import build_augmentation
     from winnow.train.engine.contrastive import build_contrastive, save_trained
     from winnow.train.engine.device import autocast_dtype
     from winnow.train.engine.loop import Loop, Schedule
     from winnow.train.engine.losses import nt_xent
+    from winnow.train.engine.task import normalise
 
     model = build_contrastive(task, params.projection)
     dtype = autocast_dtype(params.precision, task.device)
@@ -54,13 +55,12 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
                 task.std,
             )
         projected = model(views.contiguous(memory_format=torch.channels_last))
-        return nt_xent(*projected.chunk(2), params.temperature)
+        first, second = projected.chunk(2)
+        return nt_xent(first, second, params.temperature)
 
     loop = Loop(
         model=model,
-        optimiser=torch.optim.Adam(
-            model.parameters(), lr=params.lr, weight_decay=params.weight_decay
-        ),
+        optimiser=torch.optim.Adam(model.parameters(), lr=params.lr, weight_decay=params.weight_decay),
         schedule=Schedule(params.lr, task.steps, params.cosine),
         step_loss=step_loss,
         n=len(task.rows),

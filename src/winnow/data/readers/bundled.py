@@ -35,9 +35,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
     Options.model_validate(entry.options)
     digits = load_digits()
     labels = digits.target.astype(np.int64)
-    images = np.rint(digits.images * (255 / GREY_LEVELS)).astype(np.uint8)[
-        ..., np.newaxis
-    ]
+    images = np.rint(digits.images * (255 / GREY_LEVELS)).astype(np.uint8)[..., np.newaxis]
     is_test = np.zeros(len(labels), dtype=bool)
     is_test[np.argsort(labels, kind="stable")[::TEST_EVERY]] = True
     yield Batch("train", images=images[~is_test], labels=labels[~is_test])

@@ -30,9 +30,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
     options = Options.model_validate(entry.options)
     for split, where in options.splits.items():
         path = files[where.file]
-        for batch, _ in table_batches(
-            entry, options, split, _frames(path, options), path
-        ):
+        for batch, _ in table_batches(entry, options, split, _frames(path, options), path):
             yield batch
 
 
@@ -50,6 +48,4 @@ def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:
         ) as pieces:
             yield from pieces
     except (ValueError, LookupError, pandas.errors.ParserError) as error:
-        raise UserError(
-            f"{path}: cannot be read as delimited text ({error})."
-        ) from error
+        raise UserError(f"{path}: cannot be read as delimited text ({error}).") from error

@@ -39,11 +39,7 @@ class Options(ReaderOptions):
 
     def file_names(self) -> set[str]:
         """Return the files that these options name."""
-        return {
-            name
-            for split in self.splits.values()
-            for name in (split.images, split.labels)
-        }
+        return {name for split in self.splits.values() for name in (split.images, split.labels)}
 
 
 def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
@@ -51,17 +47,13 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
     for split, names in Options.model_validate(entry.options).splits.items():
         with _opened(files[names.labels]) as stream:
             (n_labels,) = _header(stream, files[names.labels], n_dimensions=1)
-            labels = np.frombuffer(_exactly(stream, n_labels), np.uint8).astype(
-                np.int64
-            )
+            labels = np.frombuffer(_exactly(stream, n_labels), np.uint8).astype(np.int64)
         with _opened(files[names.images]) as stream:
             n, height, width = _header(stream, files[names.images], n_dimensions=3)
             same_length(n, n_labels, f"{entry.name}, split {split}")
             for part in chunks(n):
                 size = part.stop - part.start
-                pixels = np.frombuffer(
-                    _exactly(stream, size * height * width), np.uint8
-                )
+                pixels = np.frombuffer(_exactly(stream, size * height * width), np.uint8)
                 yield Batch(
                     split,
                     images=pixels.reshape(size, height, width, 1),

@@ -47,13 +47,9 @@ class SplitImages(Frozen):
         if self.members.count("{label}") > 1:
             raise ValueError("`members` holds `{label}` more than once.")
         if "{label}" in self.members and self.annotations:
-            raise ValueError(
-                "labels come from `{label}` in `members` or from `annotations`, not from both."
-            )
+            raise ValueError("labels come from `{label}` in `members` or from `annotations`, not from both.")
         if self.order and not self.labelled:
-            raise ValueError(
-                "`order` needs labels: write `{label}` in `members` or give `annotations`."
-            )
+            raise ValueError("`order` needs labels: write `{label}` in `members` or give `annotations`.")
         return self
 
     @property
@@ -72,9 +68,7 @@ class Options(ReaderOptions):
 
     def file_names(self) -> set[str]:
         """Return the archive and the files with published orders."""
-        return {self.archive} | {
-            split.order.file for split in self.splits.values() if split.order
-        }
+        return {self.archive} | {split.order.file for split in self.splits.values() if split.order}
 
 
 class _Place(NamedTuple):
@@ -88,9 +82,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
     options = Options.model_validate(entry.options)
     path = files[options.archive]
     places, classes = _plan(entry, options, files)
-    waiting: dict[Split, list[tuple[_Place, str, bytes]]] = {
-        split: [] for split in options.splits
-    }
+    waiting: dict[Split, list[tuple[_Place, str, bytes]]] = {split: [] for split in options.splits}
     for name, read_bytes in archive.stream(path, set(places)):
         held = waiting[places[name].split]
         held.append((places[name], f"{path}: {name}", read_bytes(-1)))
@@ -109,9 +101,7 @@ def _batch(
     classes: tuple[str, ...],
 ) -> Batch:
     assert entry.shape is not None, "the catalogue requires a shape for images"
-    images = decode_all(
-        ((where, content) for _, where, content in held), entry.shape, options.resize
-    )
+    images = decode_all(((where, content) for _, where, content in held), entry.shape, options.resize)
     labels = [place.label for place, _, _ in held if place.label is not None]
     return Batch(
         held[0][0].split,
@@ -127,16 +117,11 @@ def _plan(
 ) -> tuple[dict[str, _Place], tuple[str, ...]]:
     """Return the place of every image member, and the class names in label order."""
     path = files[options.archive]
-    texts = {
-        split.annotations.member
-        for split in options.splits.values()
-        if split.annotations
-    }
+    texts = {split.annotations.member for split in options.splits.values() if split.annotations}
     texts |= {options.class_order} if options.class_order else set()
     sizes, contents = archive.inspect(path, texts)
     folders = {
-        split: _folders(split, wanted, sizes, contents, path)
-        for split, wanted in options.splits.items()
+        split: _folders(split, wanted, sizes, contents, path) for split, wanted in options.splits.items()
     }
     if options.class_order:
         classes = tuple(contents[options.class_order].decode().split())
@@ -147,16 +132,10 @@ def _plan(
     index = {name: label for label, name in enumerate(classes)}
     places: dict[str, _Place] = {}
     for split, found in folders.items():
-        labels = [
-            _label(folder, index, f"{path}: {member}")
-            for member, folder in found.items()
-        ]
+        labels = [_label(folder, index, f"{path}: {member}") for member, folder in found.items()]
         order = options.splits[split].order
         rows = _rows(labels, order, files, classes) if order else range(len(labels))
-        places |= {
-            member: _Place(split, int(r), k)
-            for member, r, k in zip(found, rows, labels, strict=True)
-        }
+        places |= {member: _Place(split, int(r), k) for member, r, k in zip(found, rows, labels, strict=True)}
     return places, classes
 
 
@@ -169,9 +148,7 @@ def _folders(
 ) -> dict[str, str | None]:
     """Return the class folder (or annotated label) of each member of a split, in sorted order of members."""
     pattern = _pattern(wanted.members)
-    matches = {
-        name: match for name in sorted(sizes) if (match := pattern.fullmatch(name))
-    }
+    matches = {name: match for name in sorted(sizes) if (match := pattern.fullmatch(name))}
     if not matches:
         shown = ", ".join(sorted(sizes)[:3])
         raise UserError(
@@ -182,9 +159,7 @@ def _folders(
     noted = _annotated(wanted.annotations, contents[wanted.annotations.member], path)
     for name in matches:
         if PurePosixPath(name).name not in noted:
-            raise UserError(
-                f"{path}: '{wanted.annotations.member}' gives no label for '{name}'."
-            )
+            raise UserError(f"{path}: '{wanted.annotations.member}' gives no label for '{name}'.")
     return {name: noted[PurePosixPath(name).name] for name in matches}
 
 
@@ -193,9 +168,7 @@ def _annotated(annotations: Annotations, content: bytes, path: Path) -> dict[str
     for number, line in enumerate(content.decode().splitlines(), start=1):
         fields = line.split(annotations.separator)
         if len(fields) <= max(annotations.name, annotations.label):
-            raise UserError(
-                f"{path}: {annotations.member}, line {number}: only {len(fields)} field(s)."
-            )
+            raise UserError(f"{path}: {annotations.member}, line {number}: only {len(fields)} field(s).")
         noted[fields[annotations.name]] = fields[annotations.label]
     return noted
 

@@ -27,11 +27,7 @@ class Options(ReaderOptions):
 
     def file_names(self) -> set[str]:
         """Return the files that these options name."""
-        references = [
-            ref
-            for split in self.splits.values()
-            for ref in (split.images, split.labels)
-        ]
+        references = [ref for split in self.splits.values() for ref in (split.images, split.labels)]
         return {reference.file for reference in references if reference}
 
 
@@ -44,11 +40,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
             raise UserError(
                 f"{where}: images must be uint8 (n, h, w[, c]), found {images.dtype} {images.shape}."
             )
-        labels = (
-            integer_labels(load_array(arrays.labels, files), where)
-            if arrays.labels
-            else None
-        )
+        labels = integer_labels(load_array(arrays.labels, files), where) if arrays.labels else None
         if labels is not None:
             same_length(len(images), len(labels), where)
         for part in chunks(len(images)):

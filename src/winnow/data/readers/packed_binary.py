@@ -45,9 +45,7 @@ class Options(ReaderOptions):
     @model_validator(mode="after")
     def _label_lies_in_the_record(self) -> Self:
         if self.label_at >= max(self.label_bytes, 1):
-            raise ValueError(
-                f"`label_at` is {self.label_at}; accepted: 0 to {max(self.label_bytes, 1) - 1}."
-            )
+            raise ValueError(f"`label_at` is {self.label_at}; accepted: 0 to {max(self.label_bytes, 1) - 1}.")
         return self
 
     def file_names(self) -> set[str]:
@@ -64,22 +62,29 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
     sizes, small = archive.inspect(path, label_members | names_member)
     classes = _lines(small[options.class_names]) if options.class_names else ()
     places = _places(entry, options, path, sizes)
-    labels = {name: np.frombuffer(small[name], np.uint8) for name in label_members}
-    for split, members in options.splits.items():
-        if members.labels:
-            total = sum(places[name][2] for name in members.records)
-            same_length(total, len(labels[members.labels]), f"{path}, split {split}")
+    labels = _labels_apart(options, path, small, places)
     for name, read_bytes in archive.stream(path, set(places)):
         split, start, n = places[name]
-        apart = options.splits[split].labels
+        apart = labels.get(split)
         for part in chunks(n):
             rows = np.arange(start + part.start, start + part.stop)
-            images, head = _records(
-                read_bytes, len(rows), entry, options, f"{path}: {name}"
-            )
-            stored = labels[apart][rows].astype(np.int64) if apart else head
+            images, head = _records(read_bytes, len(rows), entry, options, f"{path}: {name}")
+            stored = head if apart is None else apart[rows]
             zero_based = None if stored is None else stored - options.first_label
             yield Batch(split, images, zero_based, rows=rows, classes=classes)
+
+
+def _labels_apart(
+    options: Options, path: Path, small: dict[str, bytes], places: dict[str, tuple[Split, int, int]]
+) -> dict[Split, Labels]:
+    """Return the labels of each split that has them in a member of their own, as stored."""
+    found = {}
+    for split, members in options.splits.items():
+        if members.labels:
+            found[split] = np.frombuffer(small[members.labels], np.uint8).astype(np.int64)
+            total = sum(places[name][2] for name in members.records)
+            same_length(total, len(found[split]), f"{path}, split {split}")
+    return found
 
 
 def _places(
@@ -117,14 +122,8 @@ def _records(
         )
     values = np.frombuffer(content, np.uint8).reshape(n, record)
     sides = (height, width) if options.layout == "chw" else (width, height)
-    images = (
-        values[:, options.label_bytes :]
-        .reshape(n, channels, *sides)
-        .transpose(_TO_HWC[options.layout])
-    )
-    return images, values[:, options.label_at].astype(
-        np.int64
-    ) if options.label_bytes else None
+    images = values[:, options.label_bytes :].reshape(n, channels, *sides).transpose(_TO_HWC[options.layout])
+    return images, values[:, options.label_at].astype(np.int64) if options.label_bytes else None
 
 
 def _shape(entry: DatasetEntry) -> tuple[int, int, int]:
@@ -133,6 +132,4 @@ def _shape(entry: DatasetEntry) -> tuple[int, int, int]:
 
 
 def _lines(content: bytes) -> tuple[str, ...]:
-    return tuple(
-        line.strip() for line in content.decode("utf-8").splitlines() if line.strip()
-    )
+    return tuple(line.strip() for line in content.decode("utf-8").splitlines() if line.strip())

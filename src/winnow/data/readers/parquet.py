@@ -34,16 +34,11 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
         )
     for split, where in options.splits.items():
         path = files[where.file]
-        for batch, rows in table_batches(
-            entry, options, split, _frames(path, options), path
-        ):
+        for batch, rows in table_batches(entry, options, split, _frames(path, options), path):
             if options.image is None or entry.shape is None:
                 yield batch
                 continue
-            encoded = (
-                (f"{path}, row {row}", _bytes(v, path))
-                for row, v in rows[options.image].items()
-            )
+            encoded = ((f"{path}, row {row}", _bytes(v, path)) for row, v in rows[options.image].items())
             assert batch.table is not None
             table = batch.table.drop(columns=options.image, errors="ignore")
             yield replace(
@@ -61,13 +56,9 @@ def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = [options.label, options.id, options.image]
             require_columns([*options.columns, *names], file.schema_arrow.names, path)
-            wanted = (
-                {*options.columns, *filter(None, names)} if options.columns else None
-            )
+            wanted = {*options.columns, *filter(None, names)} if options.columns else None
             first = 0
-            for part in file.iter_batches(
-                BATCH, columns=sorted(wanted) if wanted else None
-            ):
+            for part in file.iter_batches(BATCH, columns=sorted(wanted) if wanted else None):
                 frame = part.to_pandas()
                 frame.index += first
                 first += len(frame)
@@ -79,7 +70,5 @@ def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:
 def _bytes(value: Any, path: Path) -> bytes:
     content = value.get("bytes") if isinstance(value, dict) else value
     if not isinstance(content, bytes):
-        raise UserError(
-            f"{path}: the image column holds {type(content).__name__} where bytes are needed."
-        )
+        raise UserError(f"{path}: the image column holds {type(content).__name__} where bytes are needed.")
     return content

@@ -24,12 +24,8 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     data = Dataset.open(job.input(spec.data))
     for seed in spec.seeds:
         with artefact.timed(seed):
-            metrics = protocol.function(
-                protocol.params(**spec.protocol.params), _view(job, data, seed)
-            )
-            rows = {
-                name: {"value": value, "n": n} for name, (value, n) in metrics.items()
-            }
+            metrics = protocol.function(protocol.params(**spec.protocol.params), _view(job, data, seed))
+            rows = {name: {"value": value, "n": n} for name, (value, n) in metrics.items()}
             write_json(
                 artefact.folder(seed) / "metrics.json",
                 {"version": spec.version, "metrics": rows},
@@ -39,18 +35,11 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
 def _view(job: Job[EvaluateSpec], data: Dataset, seed: int) -> EvaluationView:
     folder = job.input(job.spec.model)
     trained = TrainSpec.model_validate(read_json(verified(folder, "spec.json")))
-    network = registry.load(
-        "models", trained.model.name, f"{folder}/spec.json: model.name"
-    )
+    network = registry.load("models", trained.model.name, f"{folder}/spec.json: model.name")
     params, device = network.params(**trained.model.params), pick_device(job.device)
-    model = load_trained(
-        folder, seed, network, params, data.shape[2], data.shape[0]
-    ).encoder.to(device)
+    model = load_trained(folder, seed, network, params, data.shape[2], data.shape[0]).encoder.to(device)
     mean, std = statistics(data, device)
-    train, test = (
-        features(model, data.images(split), mean, std).numpy()
-        for split in ("train", "test")
-    )
+    train, test = (features(model, data.images(split), mean, std).numpy() for split in ("train", "test"))
     return EvaluationView(
         train_features=np.ascontiguousarray(train),
         train_labels=data.labels("train"),

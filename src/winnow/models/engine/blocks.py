@@ -28,9 +28,7 @@ class BasicBlock(nn.Module):
         return functional.relu(self.norm2(self.conv2(hidden)) + self.shortcut(x))
 
 
-def residual_stages(
-    channels: int, width: int, blocks: int, stem_stride: int
-) -> nn.Sequential:
+def residual_stages(channels: int, width: int, blocks: int, stem_stride: int) -> nn.Sequential:
     """Return stem, three stages of `blocks` basic blocks (width, 2 width, 4 width) and mean pooling."""
     layers: list[nn.Module] = [
         nn.Conv2d(channels, width, 3, stem_stride, 1, bias=False),
@@ -46,14 +44,10 @@ def residual_stages(
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def plain_stages(
-    channels: int, size: int, width: int, depth: int, norm: str
-) -> nn.Sequential:
+def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) -> nn.Sequential:
     """Return `depth` blocks of convolution, norm, ReLU and 2 x 2 mean pooling, then flatten."""
     if size < 2**depth:
-        raise ValueError(
-            f"depth {depth} needs images of at least {2**depth} pixels, not {size}"
-        )
+        raise ValueError(f"depth {depth} needs images of at least {2**depth} pixels, not {size}")
     layers: list[nn.Module] = []
     for index in range(depth):
         layers += [

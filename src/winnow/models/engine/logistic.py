@@ -34,9 +34,7 @@ def fit_logistic(
         residual[rows, labels] -= 1
         gradient = (inputs.T @ residual).astype(np.float64) / n
         gradient[:-1] += penalty * weights[:-1]
-        return loss + penalty / 2 * float(
-            np.square(weights[:-1]).sum()
-        ), gradient.ravel()
+        return loss + penalty / 2 * float(np.square(weights[:-1]).sum()), gradient.ravel()
 
     done = minimize(
         objective,
@@ -50,7 +48,6 @@ def fit_logistic(
 
 def predict(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return (n,) int64 classes of largest score."""
-    scores = features @ weights[:-1].astype(features.dtype) + weights[-1].astype(
-        features.dtype
-    )
-    return scores.argmax(axis=1).astype(np.int64)
+    scores = features @ weights[:-1].astype(features.dtype) + weights[-1].astype(features.dtype)
+    predicted: np.ndarray = scores.argmax(axis=1).astype(np.int64)
+    return predicted

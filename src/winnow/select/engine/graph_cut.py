@@ -23,11 +23,7 @@ def greedy(
     gains = np.empty(budget)
     given = 0 if start is None else len(start)
     for step in range(budget):
-        best = (
-            int(start[step])
-            if start is not None and step < given
-            else int(np.argmax(gain))
-        )
+        best = int(start[step]) if start is not None and step < given else int(np.argmax(gain))
         order[step], gains[step] = best, gain[best]
         gain -= 2.0 * similarity.column(best)
         gain[order[: step + 1]] = -np.inf
@@ -42,11 +38,7 @@ def double_greedy(similarity: Similarity, chosen: np.ndarray) -> np.ndarray:
     shrinking set does.
     """
     rows = similarity.row_sums(diagonal=False)[chosen]
-    block = (
-        np.stack([similarity.column(int(j))[chosen] for j in chosen])
-        if len(chosen)
-        else np.empty((0, 0))
-    )
+    block = np.stack([similarity.column(int(j))[chosen] for j in chosen]) if len(chosen) else np.empty((0, 0))
     np.fill_diagonal(block, 0)
     to_grown = np.zeros(len(chosen))
     to_shrunk = block.sum(axis=0, dtype=np.float64)
@@ -65,6 +57,4 @@ def cut_value(similarity: Similarity, chosen: np.ndarray) -> float:
     """Return F of a set, computed from its definition."""
     inside = np.zeros(similarity.n, bool)
     inside[chosen] = True
-    return float(
-        sum(similarity.column(int(j))[~inside].sum(dtype=np.float64) for j in chosen)
-    )
+    return float(sum(similarity.column(int(j))[~inside].sum(dtype=np.float64) for j in chosen))

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def interleave(
-    orders: Sequence[np.ndarray], sizes: Sequence[int] | None = None
-) -> np.ndarray:
+def interleave(orders: Sequence[np.ndarray], sizes: Sequence[int] | None = None) -> np.ndarray:
     """Merge per-group orders so that every prefix is proportional; ties go to the earlier group.
 
     orders: positions per group, best first. sizes: the groups' full sizes where orders are cut short.
@@ -23,10 +21,7 @@ def interleave(
     if not orders:
         return np.empty(0, np.int64)
     priority = np.concatenate(
-        [
-            (np.arange(len(o)) + 0.5) / max(size, 1)
-            for o, size in zip(orders, full, strict=True)
-        ]
+        [(np.arange(len(o)) + 0.5) / max(size, 1) for o, size in zip(orders, full, strict=True)]
     )
     return np.concatenate(orders)[np.argsort(priority, kind="stable")]
 
@@ -40,8 +35,4 @@ def quotas(sizes: Sequence[int], budget: int) -> np.ndarray:
 def groups_of(classes: np.ndarray) -> list[np.ndarray]:
     """Return the positions of each class in ascending class order; empty classes do not appear."""
     order = np.argsort(classes, kind="stable")
-    return (
-        np.split(order, np.flatnonzero(np.diff(classes[order])) + 1)
-        if len(order)
-        else []
-    )
+    return np.split(order, np.flatnonzero(np.diff(classes[order])) + 1) if len(order) else []

@@ -45,9 +45,7 @@ def _save(folder: Path, chosen: Subset) -> None:
     pd.DataFrame(columns).to_parquet(folder / "subset.parquet", index=False)
     facts: dict[str, Any] = {"n": len(chosen.index), **chosen.facts}
     if chosen.score is not None:
-        table = pd.DataFrame(
-            {"index": np.arange(len(chosen.score.values)), "score": chosen.score.values}
-        )
+        table = pd.DataFrame({"index": np.arange(len(chosen.score.values)), "score": chosen.score.values})
         table.to_parquet(folder / "scores.parquet", index=False)
         facts["keep"] = chosen.score.keep
     write_json(folder / "facts.json", facts)

@@ -13,9 +13,7 @@ class Similarity:
     Memory: 4 n^2 bytes when that is at most `memory_gb`, else 4 n d bytes and blocks of 2,048 rows.
     """
 
-    def __init__(
-        self, rows: np.ndarray, threshold: float | None, memory_gb: float
-    ) -> None:
+    def __init__(self, rows: np.ndarray, threshold: float | None, memory_gb: float) -> None:
         self.rows = np.ascontiguousarray(rows, dtype=np.float32)
         self.threshold = threshold
         self.n = len(rows)
@@ -24,16 +22,16 @@ class Similarity:
 
     def _cut(self, values: np.ndarray) -> np.ndarray:
         if self.threshold is not None:
-            values[values < self.threshold] = 0
+            values *= values >= self.threshold
         return values
 
     def column(self, j: int) -> np.ndarray:
         """Return the similarities of every row to row j, (n,) float32."""
-        return (
-            self.dense[j]
-            if self.dense is not None
-            else self._cut(self.rows @ self.rows[j])
-        )
+        if self.dense is not None:
+            kept: np.ndarray = self.dense[j]
+            return kept
+        computed: np.ndarray = self._cut(self.rows @ self.rows[j])
+        return computed
 
     def diagonal(self) -> np.ndarray:
         """Return each row's similarity to itself, (n,) float64."""
@@ -46,11 +44,6 @@ class Similarity:
         if self.dense is not None:
             sums = self.dense.sum(axis=1, dtype=np.float64)
         else:
-            blocks = (
-                self._cut(self.rows[i : i + BLOCK] @ self.rows.T)
-                for i in range(0, self.n, BLOCK)
-            )
-            sums = np.concatenate(
-                [block.sum(axis=1, dtype=np.float64) for block in blocks]
-            )
+            blocks = (self._cut(self.rows[i : i + BLOCK] @ self.rows.T) for i in range(0, self.n, BLOCK))
+            sums = np.concatenate([block.sum(axis=1, dtype=np.float64) for block in blocks])
         return sums if diagonal else sums - self.diagonal()

@@ -73,17 +73,9 @@ def check(chosen: Subset, view: View, budget: int | None) -> None:
     """Refuse a subset that breaks the contract: range, finite weights, exact budget."""
     index, weight = chosen.index, chosen.weight
     if len(index) and (index.min() < 0 or index.max() >= view.n):
-        raise UserError(
-            f"the method chose position {index.max()}, outside the pool of {view.n} examples"
-        )
+        raise UserError(f"the method chose position {index.max()}, outside the pool of {view.n} examples")
     if len(weight) != len(index) or not np.isfinite(weight).all():
-        raise UserError(
-            "the method's weights are not one finite number per chosen example"
-        )
-    wanted = (
-        (view.n if budget is None else budget) if chosen.size is None else chosen.size
-    )
+        raise UserError("the method's weights are not one finite number per chosen example")
+    wanted = (view.n if budget is None else budget) if chosen.size is None else chosen.size
     if len(index) != wanted:
-        raise UserError(
-            f"the method chose {len(index)} examples for a budget of {wanted}"
-        )
+        raise UserError(f"the method chose {len(index)} examples for a budget of {wanted}")

@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from winnow.seeds import derive
 from winnow.signals.engine.view import SignalView
-from winnow.train.engine.augment import build_augmentation
 from winnow.train.engine.features import features
 from winnow.train.engine.task import statistics
 
@@ -25,13 +24,11 @@ def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
     images = view.data.pool_images()
     if not params.augment_views:
         return functional.normalize(features(model, images, mean, std), dim=1).numpy()
+    from winnow.train.engine.augment import build_augmentation
+
     augment = build_augmentation(params.augment, images.shape[3], images.shape[1])
     total = torch.zeros(1)
     for draw in range(params.augment_views):
-        torch.manual_seed(
-            derive(view.root_seed, "augmentation", view.seed, "signal", draw)
-        )
-        total = total + functional.normalize(
-            features(model, images, mean, std, augment), dim=1
-        )
+        torch.manual_seed(derive(view.root_seed, "augmentation", view.seed, "signal", draw))
+        total = total + functional.normalize(features(model, images, mean, std, augment), dim=1)
     return (total / params.augment_views).numpy()

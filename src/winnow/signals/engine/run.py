@@ -35,9 +35,7 @@ def _view(job: Job[SignalSpec], data: Dataset, seed: int) -> SignalView:
         device = pick_device(job.device)
         folder = job.input(spec.uses["model"])
         trained = TrainSpec.model_validate(read_json(verified(folder, "spec.json")))
-        network = registry.load(
-            "models", trained.model.name, f"{folder}/spec.json: model.name"
-        )
+        network = registry.load("models", trained.model.name, f"{folder}/spec.json: model.name")
         size, channels = data.shape[0], data.shape[2]
         model = load_trained(
             folder,
@@ -57,11 +55,7 @@ def _view(job: Job[SignalSpec], data: Dataset, seed: int) -> SignalView:
 
 def _check(values: np.ndarray, data: Dataset, name: str) -> None:
     if len(values) != data.pool_size:
-        raise UserError(
-            f"signal {name}: {len(values)} rows for {data.pool_size} examples of {data.name}"
-        )
+        raise UserError(f"signal {name}: {len(values)} rows for {data.pool_size} examples of {data.name}")
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
         bad = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise UserError(
-            f"signal {name}: example {bad} of {data.name} has a value that is not finite"
-        )
+        raise UserError(f"signal {name}: example {bad} of {data.name} has a value that is not finite")

@@ -16,9 +16,7 @@ def build_augmentation(params: AugmentParams, channels: int, size: int) -> nn.Mo
         parts.append(kornia.RandomAffine(params.rotation, translate=(0.1, 0.1), p=1.0))
     if params.crop_min < 1:
         parts.append(
-            kornia.RandomResizedCrop(
-                (size, size), scale=(params.crop_min, 1.0), cropping_mode="resample"
-            )
+            kornia.RandomResizedCrop((size, size), scale=(params.crop_min, 1.0), cropping_mode="resample")
         )
     if params.flip:
         parts.append(kornia.RandomHorizontalFlip())
@@ -33,8 +31,3 @@ def build_augmentation(params: AugmentParams, channels: int, size: int) -> nn.Mo
     if params.greyscale and channels == 3:
         parts.append(kornia.RandomGrayscale(p=params.greyscale))
     return nn.Sequential(*parts)
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return (images - mean) / std per channel; images (b, c, h, w), mean and std (c,)."""
-    return (images - mean[:, None, None]) / std[:, None, None]

@@ -24,14 +24,9 @@ def save_checkpoint(
     """Write a checkpoint under its final name in one rename."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, slots in optimiser.state_dict()["state"].items():
-        tensors |= {
-            f"optimiser.{index}.{slot}": torch.as_tensor(value)
-            for slot, value in slots.items()
-        }
+        tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
     tensors["history"] = history
-    contiguous = {
-        name: value.detach().contiguous().cpu() for name, value in tensors.items()
-    }
+    contiguous = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
     write_atomic(path, save(contiguous, {"progress": json.dumps(progress)}))
 
 
@@ -48,13 +43,7 @@ def load_checkpoint(
             progress = json.loads(file.metadata()["progress"])
     except (FileNotFoundError, SafetensorError):
         return None
-    model.load_state_dict(
-        {
-            name[6:]: value
-            for name, value in tensors.items()
-            if name.startswith("model.")
-        }
-    )
+    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimiser."):

@@ -37,25 +37,18 @@ class Contrastive(nn.Module):
 def build_contrastive(task: Task, projection: int) -> nn.Module:
     """Return the model with initial weights that depend on (root seed, repetition) alone."""
     torch.manual_seed(derive(task.root_seed, "init", task.seed))
-    model = _assemble(
-        task.model, task.model_params, task.channels, task.size, projection
-    )
+    model = _assemble(task.model, task.model_params, task.channels, task.size, projection)
     return model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload,no-any-return]
 
 
-def _assemble(
-    model: Plugin, params: Params, channels: int, size: int, projection: int
-) -> Contrastive:
+def _assemble(model: Plugin, params: Params, channels: int, size: int, projection: int) -> Contrastive:
     encoder = model.function(params, channels, size)
     return Contrastive(encoder, feature_width(encoder, channels, size), projection)
 
 
 def save_trained(out: Path, model: nn.Module, history: Tensor) -> None:
     """Write weights and the history of loss and learning rate."""
-    weights = {
-        name: value.detach().contiguous().cpu()
-        for name, value in model.state_dict().items()
-    }
+    weights = {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
     write_atomic(out / "model.safetensors", save(weights))
     table = pd.DataFrame(history.numpy(), columns=["loss", "learning_rate"])
     table.insert(0, "step", range(len(table)))

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from winnow.train.engine.augment import normalise
-from winnow.train.engine.task import to_tensor
+from winnow.train.engine.task import normalise, to_tensor
 
 BATCH = 512
 
@@ -22,11 +21,9 @@ def features(
 ) -> Tensor:
     """Return the model's outputs for (n, h, w, c) uint8 images as (n, d) float32 on the processor."""
     device, outputs = mean.device, []
-    model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.eval().to(memory_format=torch.channels_last)
     for start in range(0, len(images), BATCH):
         batch = to_tensor(images[start : start + BATCH], device).float().div_(255)
         batch = normalise(augment(batch) if augment else batch, mean, std)
-        outputs.append(
-            model(batch.contiguous(memory_format=torch.channels_last)).float().cpu()
-        )
+        outputs.append(model(batch.contiguous(memory_format=torch.channels_last)).float().cpu())
     return torch.cat(outputs)

@@ -41,12 +41,7 @@ class Schedule:
         return (
             self.peak
             * 0.5
-            * (
-                1
-                + math.cos(
-                    math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)
-                )
-            )
+            * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
         )
 
 
@@ -83,26 +78,16 @@ class Loop:
             time.perf_counter(),
         )
         pending: list[Tensor] = []
-        bar = tqdm(
-            total=self.schedule.steps,
-            initial=start,
-            desc=self.label,
-            mininterval=5,
-            unit="step",
-        )
-        for step, rows in self._batches(start):
-            pending.append(self._step(step, rows))
-            bar.update()
-            if (
-                len(pending) == CHECK_EVERY
-                or step + 1 == self.schedule.steps
-                or self._due()
-            ):
-                self._check(step, pending)
-                pending.clear()
-                if self._due() or step + 1 == self.schedule.steps:
-                    self._save(step + 1)
-        bar.close()
+        total = self.schedule.steps
+        with tqdm(total=total, initial=start, desc=self.label, mininterval=5, unit="step") as bar:
+            for step, rows in self._batches(start):
+                pending.append(self._step(step, rows))
+                bar.update()
+                if len(pending) == CHECK_EVERY or step + 1 == total or self._due():
+                    self._check(step, pending)
+                    pending.clear()
+                    if self._due() or step + 1 == total:
+                        self._save(step + 1)
         return self.history
 
     def _batches(self, start: int) -> Iterator[tuple[int, Tensor]]:
@@ -111,9 +96,7 @@ class Loop:
         for step in range(start, self.schedule.steps):
             if step // per_epoch != epoch:
                 epoch = step // per_epoch
-                random = np.random.default_rng(
-                    derive(self.root_seed, "order", self.seed, epoch)
-                )
+                random = np.random.default_rng(derive(self.root_seed, "order", self.seed, epoch))
                 order = torch.from_numpy(random.permutation(self.n))
             position = step % per_epoch * size
             yield step, order[position : position + size].to(self.device)
@@ -141,22 +124,15 @@ class Loop:
         first = step + 1 - len(pending)
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
-            at = first + int(bad[0])
-            raise UserError(
-                f"{self.label}: the loss is {losses[bad[0]].item()} at step {at} (learning rate "
-                f"{self.schedule(at):.3g}); last good checkpoint: {self._last_good()}. "
-                "Lower the learning rate or set precision: fp32 in the suite."
-            )
+            raise self._diverged(f"the loss is {losses[bad[0]].item()}", first + int(bad[0]))
         self.history[first : step + 1, 0] = losses
-        self.history[first : step + 1, 1] = torch.tensor(
-            [self.schedule(i) for i in range(first, step + 1)]
-        )
+        self.history[first : step + 1, 1] = torch.tensor([self.schedule(i) for i in range(first, step + 1)])
 
-    def _last_good(self) -> str:
-        return (
-            f"{self.checkpoint} (step {self.last_saved})"
-            if self.checkpoint.is_file()
-            else "none yet"
+    def _diverged(self, what: str, step: int) -> UserError:
+        saved = f"{self.checkpoint} (step {self.last_saved})" if self.checkpoint.is_file() else "none yet"
+        return UserError(
+            f"{self.label}: {what} at step {step} (learning rate {self.schedule(step):.3g}); last good "
+            f"checkpoint: {saved}. Lower the learning rate or set precision: fp32 in the suite."
         )
 
     def _due(self) -> bool:
@@ -168,6 +144,8 @@ class Loop:
     save_seconds = 0.0
 
     def _save(self, step: int) -> None:
+        if not all(torch.isfinite(value).all() for value in self.model.state_dict().values()):
+            raise self._diverged("a weight is not finite", step - 1)
         begun = time.perf_counter()
         wall, cpu = self.started
         spent = {"wall_s": begun - wall, "cpu_s": time.process_time() - cpu}
@@ -175,9 +153,7 @@ class Loop:
             "step": step,
             "spent": {key: self.carried[key] + value for key, value in spent.items()},
         }
-        save_checkpoint(
-            self.checkpoint, self.model, self.optimiser, self.history, progress
-        )
+        save_checkpoint(self.checkpoint, self.model, self.optimiser, self.history, progress)
         self.last_saved, self.saved = step, time.perf_counter()
         self.save_seconds = self.saved - begun
 

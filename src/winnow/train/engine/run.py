@@ -54,9 +54,7 @@ def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
                 label=f"{job.output.name} s{seed}",
                 cost=cost,
             )
-            artefact.facts |= trainer.function(
-                trainer.params(**spec.trainer.params), task
-            )
+            artefact.facts |= trainer.function(trainer.params(**spec.trainer.params), task)
     artefact.facts["examples"] = counts
     artefact.facts["device_used"] = str(device)
 
@@ -69,16 +67,12 @@ def _rows(job: Job[TrainSpec], seed: int, n: int) -> np.ndarray:
     path: Path = verified(job.input(spec.subset), f"s{seed}/subset.parquet")
     rows: np.ndarray = pd.read_parquet(path, columns=["index"])["index"].to_numpy()
     if spec.budget is not None and len(rows) < spec.budget:
-        raise UserError(
-            f"{path}: {len(rows)} examples, but the budget is {spec.budget}"
-        )
+        raise UserError(f"{path}: {len(rows)} examples, but the budget is {spec.budget}")
     rows = rows[: spec.budget]
     if len(rows) < 2:
         raise UserError(
             f"{path}: {len(rows)} examples are too few to train on; raise the fraction in the suite"
         )
     if len(rows) and (rows.min() < 0 or rows.max() >= n):
-        raise UserError(
-            f"{path}: index {rows.max()} is outside the {n} examples of the pool"
-        )
+        raise UserError(f"{path}: index {rows.max()} is outside the {n} examples of the pool")
     return rows

@@ -50,7 +50,7 @@ class Task:
 
 
 def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
-    """Return (n, h, w, c) uint8 images as an (n, c, h, w) uint8 tensor on the device, channels last in memory."""
+    """Return (n, h, w, c) uint8 images as an (n, c, h, w) tensor on the device, channels last in memory."""
     return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
 
 
@@ -59,3 +59,8 @@ def statistics(data: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
     mean = torch.tensor(data.mean, dtype=torch.float32, device=device)
     std = torch.tensor(data.std, dtype=torch.float32, device=device)
     return mean, std
+
+
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return (images - mean) / std per channel; images (b, c, h, w), mean and std (c,)."""
+    return (images - mean[:, None, None]) / std[:, None, None]

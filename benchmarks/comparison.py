@@ -1,0 +1,45 @@
+"""One line of a benchmark, and how its parts are measured."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Seconds of one run of ours and of the peer; ratio is peer over ours, quality ours over peer."""
+
+    name: str
+    input: str
+    n: int
+    ours_s: float
+    peer: str
+    peer_s: float
+    ratio: float
+    quality: float
+    quality_is: str
+    peak_gb: float
+
+    def line(self) -> str:
+        return (
+            f"{self.name:<22} {self.input}: ours {self.ours_s:.3f} s, {self.peer} {self.peer_s:.3f} s, "
+            f"{self.ratio:.1f} times faster; {self.quality_is} {self.quality:.4f}; peak {self.peak_gb:.2f} GB"
+        )
+
+
+def timed(function: Callable[[], Result]) -> tuple[float, Result]:
+    """Return (wall seconds, result) of one call."""
+    begun = time.perf_counter()
+    result = function()
+    return time.perf_counter() - begun, result
+
+
+def peak_gb() -> float:
+    """Return the largest resident memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
