@@ -23,8 +23,10 @@ NAMES = sorted(p.stem.removeprefix("bench_") for p in Path(__file__).parent.glob
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", nargs="*", help=f"which ones (default: all): {', '.join(NAMES)}")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="*", help=f"default: all of {', '.join(NAMES)}")
     parser.add_argument("--list", action="store_true", help="print the names and stop")
     parser.add_argument("--json", action="store_true", help="one JSON object a line per comparison")
     arguments = parser.parse_args()

@@ -16,8 +16,9 @@ from winnow.plan.settings import export_settings
 from winnow.plan.yamlfile import load_yaml
 
 try:
+    # Snakemake keeps the last of a repeated key and says nothing.
     for file in workflow.configfiles:
-        load_yaml(Path(file))  # Snakemake keeps the last of a repeated key and says nothing
+        load_yaml(Path(file))
     PLAN = load_plan(config)
 except UserError as error:
     sys.exit(f"error: {error}")
@@ -41,8 +42,15 @@ wildcard_constraints:
     id=r"[^/]+",
     suite="|".join(PLAN.suites),
     dataset="|".join(PLAN.catalogue),
-    file="|".join(re.escape(file.name) for entry in PLAN.catalogue.values() for file in entry.files),
-    figure="|".join(Path(figure).stem for suite in PLAN.suites for figure in PLAN.figures(suite)) or "none",
+    file="|".join(
+        re.escape(file.name)
+        for entry in PLAN.catalogue.values()
+        for file in entry.files
+    ),
+    figure="|".join(
+        Path(figure).stem for suite in PLAN.suites for figure in PLAN.figures(suite)
+    )
+    or "none",
 
 
 def inputs(stage):

@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from winnow.errors import run_main, unknown
+from winnow.errors import run_main
 from winnow.evidence.claims import judge
 from winnow.evidence.cost import cost_table
 from winnow.evidence.paired import summary
 from winnow.evidence.reproduction import reproduction_table
-from winnow.plan.plan import load_plan
-from winnow.plan.settings import add_settings, read_settings
+from winnow.plan.settings import add_settings, read_plan
 from winnow.store import write_json
 from winnow.tables import read_table, write_table
 
@@ -31,9 +30,7 @@ def main() -> None:
     parser.add_argument("--metrics", required=True, type=Path, help="the suite's metrics.parquet")
     parser.add_argument("--output", required=True, type=Path, help="folder to write into")
     arguments = parser.parse_args()
-    plan = load_plan(read_settings(arguments).model_dump())
-    if arguments.suite not in plan.suites:
-        raise unknown("suite", arguments.suite, plan.suites, "--suite")
+    plan = read_plan(arguments)
     suite, scale = plan.suites[arguments.suite], plan.config.scale
     metrics = read_table(arguments.metrics)
     reference = next(name for name, arm in suite.arms.items() if arm.role == "reference")

@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from winnow.errors import run_main, unknown
+from winnow.errors import run_main
 from winnow.evidence.export import export_suite
-from winnow.plan.plan import load_plan
-from winnow.plan.settings import add_settings, read_settings
+from winnow.plan.settings import add_settings, read_plan
 
 
 def main() -> None:
@@ -26,9 +25,7 @@ def main() -> None:
     parser.add_argument("--suite", required=True, help="name of a suite of the plan")
     parser.add_argument("--output", required=True, type=Path, help="folder to write into")
     arguments = parser.parse_args()
-    plan = load_plan(read_settings(arguments).model_dump())
-    if arguments.suite not in plan.suites:
-        raise unknown("suite", arguments.suite, plan.suites, "--suite")
+    plan = read_plan(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
     export_suite(plan, arguments.suite, arguments.output)
 

@@ -30,10 +30,11 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         spec = json.loads(arguments.spec)
-    except ValueError as error:
-        raise UserError(f"--spec: not JSON ({error})") from error
+        name, options, arms = spec["figure"], spec["options"], dict(spec["arms"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"--spec: expected JSON with figure, options and arms ({error!r})") from error
     table = join_cost(read_table(arguments.summary), read_table(arguments.cost))
-    figure, shown = draw(spec["figure"], table, dict(spec["arms"]), **spec["options"])
+    figure, shown = draw(name, table, arms, **options)
     save(figure, shown, arguments.output.with_suffix(""))
 
 

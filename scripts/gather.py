@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from winnow.errors import run_main
-from winnow.plan.plan import Plan, load_plan
-from winnow.plan.settings import add_settings, read_settings
+from winnow.plan.plan import Plan
+from winnow.plan.settings import add_settings, read_plan
 from winnow.store import read_json, write_json
 from winnow.tables import read_table, write_table
 
@@ -39,19 +39,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_settings(parser)
-    parser.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        help="folder of the scale, e.g. results/demo",
-    )
+    parser.add_argument("--output", required=True, type=Path, help="folder of the scale, e.g. results/demo")
     arguments = parser.parse_args()
-    plan = load_plan(read_settings(arguments).model_dump())
+    plan = read_plan(arguments)
     folders = [plan.suite_folder(suite) for suite in plan.suites]
-    metrics = pd.concat(
-        [read_table(folder / "metrics.parquet") for folder in folders],
-        ignore_index=True,
-    )
+    metrics = pd.concat([read_table(folder / "metrics.parquet") for folder in folders], ignore_index=True)
     claims = [{"suite": f.name, **claim} for f in folders for claim in read_json(f / "claims.json")]
     write_table(arguments.output / "metrics.parquet", metrics)
     write_table(arguments.output / "index.parquet", index(plan))

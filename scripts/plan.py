@@ -39,18 +39,22 @@ def show(plan: Plan) -> None:
     stages = estimate_stages(plan)
     for row in stages:
         time = "unknown" if row.unknown else amount(row.seconds_to_do, ("s", "min", "h"), 60)
-        print(f"{row.stage:<12}{row.jobs:>6}{row.done:>6}{row.shared:>8}{time:>13}{size(row.bytes_written):>10}")
+        counts = f"{row.jobs:>6}{row.done:>6}{row.shared:>8}"
+        print(f"{row.stage:<12}{counts}{time:>13}{size(row.bytes_written):>10}")
     print(f"{'total':<12}{sum(r.jobs for r in stages):>6}{sum(r.done for r in stages):>6}")
     print("\n`time to do` is for one job at a time; two slots need about half of it.")
     if seeds_beyond_request(plan):
-        print(f"Jobs hold whole chunks of repetitions: {seeds_beyond_request(plan)} more than asked for are computed.")
+        extra = seeds_beyond_request(plan)
+        print(f"Jobs hold whole chunks of repetitions: {extra} more than asked for are computed.")
     print(f"\n{'dataset':<16}{'files':>10}{'to fetch':>12}")
     for data in estimate_downloads(plan):
         print(f"{data.dataset:<16}{size(data.bytes_total):>10}{size(data.bytes_to_fetch):>12}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_settings(parser)
     parser.add_argument("--scale", choices=("demo", "small", "paper"), help="instead of the settings' scale")
     parser.add_argument("--jobs", action="store_true", help="also list every job with the suites that use it")

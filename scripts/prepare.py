@@ -29,14 +29,7 @@ def main() -> None:
     with job.building() as artefact:
         if artefact is not None:
             with artefact.timed("all"):
-                prepare(
-                    entry,
-                    files,
-                    artefact.out,
-                    spec.limits,
-                    derive(spec.root_seed, "data", 0),
-                    spec.pool,
-                )
+                prepare(entry, files, artefact.out, spec.limits, derive(spec.root_seed, "data", 0), spec.pool)
 
 
 if __name__ == "__main__":

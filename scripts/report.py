@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from winnow.errors import run_main, unknown
-from winnow.plan.plan import load_plan
-from winnow.plan.settings import add_settings, read_settings
+from winnow.errors import run_main
+from winnow.plan.settings import add_settings, read_plan
 from winnow.report.build import build_report
 from winnow.report.read import read_report
 from winnow.store import write_atomic
@@ -25,15 +24,10 @@ def main() -> None:
     parser.add_argument("--suite", help="only this suite (default: all of the plan)")
     parser.add_argument("--output", required=True, type=Path, help="HTML file to write")
     arguments = parser.parse_args()
-    plan = load_plan(read_settings(arguments).model_dump())
-    if arguments.suite is not None and arguments.suite not in plan.suites:
-        raise unknown("suite", arguments.suite, plan.suites, "--suite")
+    plan = read_plan(arguments)
     suites = list(plan.suites) if arguments.suite is None else [arguments.suite]
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(
-        arguments.output,
-        build_report(read_report(plan, suites, arguments.output)).encode(),
-    )
+    write_atomic(arguments.output, build_report(read_report(plan, suites, arguments.output)).encode())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -25,6 +27,19 @@ def unknown(what: str, value: object, accepted: Iterable[object], where: str) ->
     return UserError(f"{where}: unknown {what} '{value}'.{hint} Accepted: {one_of(names)}.")
 
 
+def disk_error(error: OSError, place: object) -> UserError | None:
+    """Return the message for a full, read-only or forbidden disk; None for any other reason."""
+    reasons = {
+        errno.ENOSPC: "the disk is full: free space or set `store` in config.yaml to another disk",
+        errno.EDQUOT: "the quota is used up: free space or set `store` in config.yaml to another disk",
+        errno.EROFS: "the file system is read-only: set `store` in config.yaml to a writable folder",
+        errno.EACCES: "no permission to write: set `store` in config.yaml to a writable folder",
+    }
+    short_write = re.search(r"\d+ requested and \d+ written", str(error))  # NumPy's, without a reason
+    reason = errno.ENOSPC if short_write else error.errno
+    return UserError(f"{error.filename or place}: {reasons[reason]}") if reason in reasons else None
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `UserError` becomes one message on stderr and exit status 2."""
     try:
@@ -33,6 +48,11 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(_report(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        known = disk_error(error, "output")
+        if known is None:
+            raise
+        sys.exit(_report(known))
 
 
 def _report(error: UserError) -> int:

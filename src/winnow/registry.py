@@ -82,17 +82,7 @@ def plugin(
         room, name = function.__module__.split(".")[-2:]
         table = MappingProxyType({key: dict(value) for key, value in (variants or {"default": {}}).items()})
         _PLUGINS[room, name] = Plugin(
-            room,
-            name,
-            function.__module__,
-            function,
-            params,
-            table,
-            source,
-            needs,
-            nested,
-            seeded,
-            version,
+            room, name, function.__module__, function, params, table, source, needs, nested, seeded, version
         )
         return function
 

@@ -66,34 +66,20 @@ def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
     doc: the script's docstring, shown by `--help`. spec: the model that the JSON must satisfy.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, help="the stage's spec: JSON text, or a path to a spec.json")
     parser.add_argument(
-        "--spec",
-        required=True,
-        help="the stage's spec: JSON text, or a path to a spec.json",
+        "--store", type=Path, help="folder of the artefacts, e.g. results/demo (default: two above --output)"
     )
     parser.add_argument(
-        "--store",
-        type=Path,
-        help="folder of the artefacts, e.g. results/demo (default: two above --output)",
+        "--output", required=True, type=Path, help="folder to make; it appears complete or not at all"
     )
     parser.add_argument(
-        "--output",
-        required=True,
-        type=Path,
-        help="folder to make; it appears complete or not at all",
-    )
-    parser.add_argument(
-        "--code",
-        default="by hand",
-        help="digest of the stage's code, recorded with the artefact",
+        "--code", default="by hand", help="digest of the stage's code, recorded with the artefact"
     )
     device = json.loads(os.environ.get("WINNOW_SETTINGS", "{}")).get("device", "auto")
     parser.add_argument("--device", default=device, help=f"auto, cpu, cuda or cuda:N (default: {device})")
     parser.add_argument(
-        "--threads",
-        type=int,
-        default=0,
-        help="processor threads (default: what the job is given)",
+        "--threads", type=int, default=0, help="processor threads (default: what the job is given)"
     )
     arguments = parser.parse_args()
     if arguments.threads:

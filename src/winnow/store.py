@@ -9,12 +9,10 @@ outlive a kill, and are refused by any other spec or code.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import io
 import json
 import os
-import re
 import shutil
 import sys
 import time
@@ -26,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from winnow.canonical import canonical_json, sha256_file, sha256_text
-from winnow.errors import UserError
+from winnow.errors import UserError, disk_error
 
 MANIFEST = "manifest.json"
 
@@ -122,9 +120,7 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(
-                f"{path}: another process builds this artefact; waiting for it",
-                file=sys.stderr,
-                flush=True,
+                f"{path}: another process builds this artefact; waiting for it", file=sys.stderr, flush=True
             )
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -135,17 +131,7 @@ def _clear_disk_errors(final: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full: free space or set `store` in config.yaml to another disk",
-            errno.EDQUOT: "the quota is used up: free space or set `store` in config.yaml to another disk",
-            errno.EROFS: "the file system is read-only: set `store` in config.yaml to a writable folder",
-            errno.EACCES: "no permission to write: set `store` in config.yaml to a writable folder",
-        }
-        short_write = re.search(r"\d+ requested and \d+ written", str(error))  # NumPy's, without a reason
-        reason = errno.ENOSPC if short_write else error.errno
-        if reason not in reasons:
-            raise
-        raise UserError(f"{error.filename or final}: {reasons[reason]}") from error
+        raise disk_error(error, final) or error from error
 
 
 def _is_same(final: Path, identity: dict[str, str]) -> bool:

@@ -150,10 +150,10 @@ SUITE_MISTAKES: list[Mistake] = [
     # Scales.
     ("scales/tiny", {"datasets": {"digits": {}}}, "scales: unknown scale 'tiny' … demo, paper, small"),
     ("scales/demo", GONE, "scales: unknown scale 'demo' … Accepted: paper, small"),
-    ("scales/demo", 5, "scales.demo: 5 … a mapping with datasets and defaults"),
+    ("scales/demo", 5, "scales.demo: 5 … datasets and defaults"),
     ("scales/demo/default", {}, "scales.demo: unknown key 'default' … datasets, defaults"),
     ("scales/demo/defaults", 5, "scales.demo.defaults: 5 … mapping"),
-    ("scales/demo/datasets", GONE, "scales.demo.datasets: None … dataset names"),
+    ("scales/demo/datasets", GONE, "scales.demo.datasets: None … names of datasets"),
     (
         "scales/demo/datasets/mnist",
         {},
@@ -185,7 +185,7 @@ SUITE_MISTAKES: list[Mistake] = [
     (f"{DEMO}/pool", ["train", "train"], f"{DIGITS}.pool … 'train' is listed twice"),
     (f"{DEMO}/arms", ["full", "nope"], f"{DIGITS}.arms: unknown arm 'nope' … random_quota"),
     (f"{DEMO}/arms", ["full", "random", "full"], f"{DIGITS}.arms … 'full' is listed twice"),
-    (f"{DEMO}/arms", ["random"], f"{DIGITS}.arms: lacks 'full' … add it"),
+    (f"{DEMO}/arms", ["random"], f"{DIGITS}.arms: lacks the reference 'full' … add it"),
     (f"{DEMO}/arms", [], f"{DIGITS}.arms: [] … at least 1 item"),
     # Training, signals and evaluation.
     (f"{DEMO}/training/epochs", "many", f"{DIGITS}.training.epochs: 'many' … integer"),

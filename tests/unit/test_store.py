@@ -204,7 +204,10 @@ def test_artefacts_of_other_names_do_not_wait(tmp_path: Path) -> None:
     ],
 )
 def test_the_disk_s_errors_are_told_with_their_fix(final: Path, error: OSError, said: str) -> None:
-    with pytest.raises(UserError, match=rf"{final}.*{said}.*`store` in config.yaml"), building(final, IDENTITY):
+    with (
+        pytest.raises(UserError, match=rf"{final}.*{said}.*`store` in config.yaml"),
+        building(final, IDENTITY),
+    ):
         raise error
     assert not final.exists()
 

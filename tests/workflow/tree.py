@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from winnow.errors import UserError
+from winnow.store import verified
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -74,18 +78,20 @@ class Tree:
     def suite(self) -> Path:
         return self.root / "suites" / "tiny.yaml"
 
-    def command(self, *words: str) -> list[str]:
-        """Return the command that a user gives: `snakemake all` and the words that follow."""
-        return [str(SNAKEMAKE), "all", "--cores", "2", *words]
+    def command(self, *words: str, target: str = "all") -> list[str]:
+        """Return the command that a user gives."""
+        return [str(SNAKEMAKE), target, "--cores", "2", *words]
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return this process's environment without what steers Winnow, and with `more`."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("WINNOW_", "SNAKEMAKE_"))}
         return kept | {"PYTHONPATH": str(self.root / "src")} | more
 
-    def snakemake(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def snakemake(
+        self, *words: str, target: str = "all", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run the workflow in this tree; stdout and stderr come back together."""
-        return self._run(self.command(*words), **environment)
+        return self._run(self.command(*words, target=target), **environment)
 
     def script(self, name: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run one of the stage scripts by hand in this tree."""
@@ -99,6 +105,7 @@ class Tree:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            check=False,
         )
 
     def planned(self, *words: str, **environment: str) -> set[tuple[str, str]]:
@@ -133,9 +140,7 @@ class Tree:
 
     def artefacts(self) -> Iterator[Path]:
         """Yield every folder that stands under an artefact's final name."""
-        for stage in STAGES:
-            folder = self.store / stage
-            yield from sorted(folder.iterdir()) if folder.is_dir() else ()
+        return artefacts(self.store)
 
     def copy(self, root: Path) -> Tree:
         """Return a copy of the tree with all its results, times of last change included."""
@@ -166,7 +171,29 @@ def make_tree(root: Path) -> Tree:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Return an artefact's manifest."""
-    import json
-
     manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
     return manifest
+
+
+def artefacts(store: Path) -> Iterator[Path]:
+    """Yield every folder of a store that stands under an artefact's final name."""
+    for stage in STAGES:
+        folder = store / stage
+        yield from sorted(folder.iterdir()) if folder.is_dir() else ()
+
+
+def broken_artefacts(store: Path) -> list[str]:
+    """Return what is wrong with the folders under final names: each must be whole, with nothing added."""
+    wrong = []
+    for folder in artefacts(store):
+        try:
+            listed = set(read_manifest(folder)["files"])
+            for name in listed:
+                verified(folder, name)
+        except (OSError, ValueError, UserError) as error:
+            wrong.append(f"{folder}: {error}")
+            continue
+        present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        extra = present - listed - {"manifest.json", ".snakemake_timestamp"}
+        wrong += [f"{folder / name}: not in the manifest" for name in extra]
+    return wrong

@@ -45,13 +45,7 @@ class Dataset:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             lists = {key: tuple(facts[key] or ()) for key in ("shape", "classes", "mean", "std", "pool")}
             counts = {split: int(about["n"]) for split, about in facts["splits"].items()}
-            return cls(
-                folder=folder,
-                name=facts["name"],
-                kind=facts["kind"],
-                counts=counts,
-                **lists,
-            )
+            return cls(folder=folder, name=facts["name"], kind=facts["kind"], counts=counts, **lists)
         except FileNotFoundError as error:
             raise UserError(f"{path}: there is no prepared dataset here.") from error
         except (ValueError, KeyError, TypeError) as error:

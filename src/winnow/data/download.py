@@ -110,10 +110,7 @@ def _from_urls(transfer: _Transfer, sleep: Callable[[float], None]) -> str:
 
 
 def _all_failed(transfer: _Transfer, failures: list[str]) -> UserError:
-    lines = [
-        f"{transfer.dataset}: '{transfer.file.name}' could not be downloaded. Tried:",
-        *failures,
-    ]
+    lines = [f"{transfer.dataset}: '{transfer.file.name}' could not be downloaded. Tried:", *failures]
     if transfer.have:
         lines.append(f"{transfer.have} bytes are kept in {transfer.part}; the next run continues there.")
     wanted = f"{transfer.dataset}/{transfer.file.name}"

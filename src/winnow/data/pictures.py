@@ -32,13 +32,7 @@ def decode(encoded: bytes, shape: tuple[int, int, int], resize: bool, where: str
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.BICUBIC)
             return np.asarray(picture, dtype=np.uint8).reshape(shape)
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{where}: the image cannot be decoded ({error}).") from error
 
 

@@ -54,10 +54,7 @@ def prepare(
 
 
 def _check_inputs(
-    entry: DatasetEntry,
-    files: dict[str, Path],
-    limits: dict[str, int],
-    pool: Sequence[str],
+    entry: DatasetEntry, files: dict[str, Path], limits: dict[str, int], pool: Sequence[str]
 ) -> None:
     for file in entry.files:
         if file.name not in files or not files[file.name].is_file():

@@ -124,10 +124,7 @@ class SplitWriter:
         if self.labels is not None:
             self.labels = self.labels[rows]
         if self.images is not None:
-            path, part = (
-                self.out / f"{self.split}_images.npy",
-                self.out / f"{self.split}_images.part.npy",
-            )
+            path, part = (self.out / f"{self.split}_images.npy", self.out / f"{self.split}_images.part.npy")
             kept = _create(part, (keep, *self.images.shape[1:]))
             for piece in chunks(keep):
                 kept[piece] = self.images[rows[piece]]

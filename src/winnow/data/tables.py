@@ -53,11 +53,7 @@ class TableOptions(ReaderOptions):
 
 
 def table_batches(
-    entry: DatasetEntry,
-    options: TableOptions,
-    split: Split,
-    frames: Iterable[pandas.DataFrame],
-    path: Path,
+    entry: DatasetEntry, options: TableOptions, split: Split, frames: Iterable[pandas.DataFrame], path: Path
 ) -> Iterator[tuple[Batch, pandas.DataFrame]]:
     """Yield, for successive pieces of a file, the split's batch and the full rows it was made of."""
     part = options.splits[split].part
@@ -79,11 +75,7 @@ def require_columns(wanted: Iterable[str | None], present: Iterable[str], path: 
 
 
 def _batch(
-    entry: DatasetEntry,
-    options: TableOptions,
-    split: Split,
-    rows: pandas.DataFrame,
-    path: Path,
+    entry: DatasetEntry, options: TableOptions, split: Split, rows: pandas.DataFrame, path: Path
 ) -> Batch:
     require_columns([*options.columns, options.label, options.id], rows.columns, path)
     return Batch(

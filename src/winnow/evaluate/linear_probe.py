@@ -40,14 +40,7 @@ def evaluate(params: LinearProbeParams, view: EvaluationView) -> dict[str, tuple
     held, fitted = stratified_split(labels, params.validation, view.random)
     scores, weights = [], None
     for penalty in sorted(params.penalties, reverse=True):
-        weights = fit_logistic(
-            features[fitted],
-            labels[fitted],
-            classes,
-            penalty,
-            params.iterations,
-            weights,
-        )
+        weights = fit_logistic(features[fitted], labels[fitted], classes, penalty, params.iterations, weights)
         scores.append((accuracy(predict(features[held], weights), labels[held]), penalty))
     validation, penalty = max(scores)
     final = fit_logistic(features, labels, classes, penalty, params.iterations)

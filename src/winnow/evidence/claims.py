@@ -24,14 +24,7 @@ import pandas as pd
 
 from winnow.errors import UserError, one_of, unknown
 from winnow.evidence.metrics import AXES, COST_COLUMNS, check_metrics, values_of
-from winnow.evidence.paired import (
-    CONFIDENCE,
-    Comparison,
-    compare,
-    compare_ratio,
-    correlate,
-    holm,
-)
+from winnow.evidence.paired import CONFIDENCE, Comparison, compare, compare_ratio, correlate, holm
 from winnow.plan.claims import CellFilter, ClaimSpec
 from winnow.plan.config import ScaleName
 
@@ -94,13 +87,7 @@ def _comparisons(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
             other = other[other[axis] == place[axis]]
         cell = Cell(**place, n_seeds=rows["seed"].nunique())
         if other.empty:
-            cells.append(
-                replace(
-                    cell,
-                    verdict="not run",
-                    note=f"'{claim.baseline}' has no result here",
-                )
-            )
+            cells.append(replace(cell, verdict="not run", note=f"'{claim.baseline}' has no result here"))
         elif claim.metric in COST_COLUMNS and pd.concat([rows, other])["device"].nunique() > 1:
             cells.append(replace(cell, note="costs on different devices do not compare"))
         else:
@@ -127,10 +114,7 @@ def _correlations(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
     keys = ["dataset", "length", "arm", "fraction", "seed"]
     x, y = (
         _keep(frame[frame["arm"].isin(claim.arms)], claim.where).set_index(keys)["value"]
-        for frame in (
-            values_of(table, claim.metric),
-            values_of(table, claim.with_metric),
-        )
+        for frame in (values_of(table, claim.metric), values_of(table, claim.with_metric))
     )
     if x.empty or y.empty:
         return []
@@ -145,10 +129,7 @@ def _correlations(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
         points = group.groupby(["arm", "fraction"])
         means = points.mean()
         result = correlate(
-            means["x"].to_numpy(),
-            means["y"].to_numpy(),
-            margin=claim.margin,
-            coefficient=claim.coefficient,
+            means["x"].to_numpy(), means["y"].to_numpy(), margin=claim.margin, coefficient=claim.coefficient
         )
         dataset, length = map(str, key)
         cells.append(_filled(Cell(dataset, None, length, n_seeds=int(points.size().min())), result))

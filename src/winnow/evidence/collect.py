@@ -25,10 +25,7 @@ def collect_suite(plan: Plan, suite: str) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows)
     return check_metrics(
-        table.sort_values(
-            ["dataset", "arm", "length", "fraction", "seed", "metric"],
-            ignore_index=True,
-        )
+        table.sort_values(["dataset", "arm", "length", "fraction", "seed", "metric"], ignore_index=True)
     )
 
 
@@ -52,10 +49,7 @@ class _Reader:
 
 def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, Any]]:
     chain = (*cell.upstream, cell.train, cell.evaluate)
-    selection, training = (
-        reader.cost(cell.upstream, seed),
-        reader.cost((cell.train,), seed),
-    )
+    selection, training = (reader.cost(cell.upstream, seed), reader.cost((cell.train,), seed))
     evaluation = reader.cost((cell.evaluate,), seed)
     trained = reader.provenance(cell.train)
     common = {
@@ -85,13 +79,7 @@ def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, 
     if not measured["metrics"]:
         raise UserError(f"{path}: no metric in it. Delete {path.parent.parent} and run again.")
     return [
-        common
-        | {
-            "metric": name,
-            "value": row["value"],
-            "n": row["n"],
-            "metric_version": measured["version"],
-        }
+        common | {"metric": name, "value": row["value"], "n": row["n"], "metric_version": measured["version"]}
         for name, row in sorted(measured["metrics"].items())
     ]
 
@@ -102,10 +90,7 @@ def provenance_rows(plan: Plan, suites: list[str]) -> list[dict[str, Any]]:
     for reference, users in sorted(plan.graph.users.items()):
         if users & set(suites):
             folder = plan.config.scale_folder / reference
-            facts, manifest = (
-                read_json(folder / "provenance.json"),
-                read_json(folder / "manifest.json"),
-            )
+            facts, manifest = (read_json(folder / "provenance.json"), read_json(folder / "manifest.json"))
             rows.append(
                 {
                     "id": reference.split("/")[1],

@@ -32,10 +32,7 @@ def export_suite(plan: Plan, suite: str, out: Path) -> None:
             if cell.select and (cell.select, seed, cell.fraction) not in done:
                 done.add((cell.select, seed, cell.fraction))
                 entries += _export(plan, cell, cell.select, seed, ids[cell.data], out)
-    write_json(
-        out / "registry.json",
-        {"suite": suite, "scale": plan.config.scale, "tables": entries},
-    )
+    write_json(out / "registry.json", {"suite": suite, "scale": plan.config.scale, "tables": entries})
 
 
 def _export(
@@ -48,14 +45,7 @@ def _export(
     subset.insert(0, "example_id", [ids[i] for i in subset["index"]])
     name = f"{select.split('/')[1]}-f{cell.fraction:.3f}-s{seed}"
     common = _entry(plan, cell, select, seed)
-    entries = [
-        _write(
-            out,
-            f"{name}.subset.parquet",
-            subset,
-            common | {"kind": "subset", "n": len(subset)},
-        )
-    ]
+    entries = [_write(out, f"{name}.subset.parquet", subset, common | {"kind": "subset", "n": len(subset)})]
     scores = folder / f"s{seed}" / "scores.parquet"
     if scores.is_file():
         table = read_table(verified(folder, f"s{seed}/scores.parquet"))

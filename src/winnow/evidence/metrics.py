@@ -24,17 +24,7 @@ COST_COLUMNS = (
     "peak_memory_gb",
     "bytes_written",
 )
-COLUMNS = (
-    *CELL,
-    "method",
-    "variant",
-    "seed",
-    "metric",
-    "value",
-    "metric_version",
-    "device",
-    *COST_COLUMNS,
-)
+COLUMNS = (*CELL, "method", "variant", "seed", "metric", "value", "metric_version", "device", *COST_COLUMNS)
 
 
 def check_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -50,11 +40,7 @@ def check_metrics(metrics: pd.DataFrame) -> pd.DataFrame:
     _refuse(table, ~table["value"].map(np.isfinite), "a value is not finite; mend the run")
     accuracy = table["metric"].str.endswith("accuracy")
     outside = accuracy & ~table["value"].between(0, 1)
-    _refuse(
-        table,
-        outside,
-        "an accuracy is outside [0, 1]; accuracies are fractions, not percent",
-    )
+    _refuse(table, outside, "an accuracy is outside [0, 1]; accuracies are fractions, not percent")
     twice = table.duplicated([*CELL, "seed", "metric"])
     _refuse(table, twice, "two rows for one cell, seed and metric; remove one")
     for metric, versions in table.groupby("metric")["metric_version"].unique().items():
@@ -73,11 +59,7 @@ def per_seed(metrics: pd.DataFrame) -> pd.DataFrame:
     """
     keys = [*CELL, "seed"]
     rows = metrics[[*keys, "device", *COST_COLUMNS]].drop_duplicates()
-    _refuse(
-        rows,
-        rows.duplicated(keys),
-        "metric rows of one cell and seed state different costs",
-    )
+    _refuse(rows, rows.duplicated(keys), "metric rows of one cell and seed state different costs")
     return rows.reset_index(drop=True)
 
 

@@ -195,12 +195,7 @@ def mean_interval(values: Floats, confidence: float = CONFIDENCE) -> Interval:
     if len(values) >= MIN_BOOTSTRAP:
         rng = np.random.default_rng(0)
         drawn = stats.bootstrap(
-            (values,),
-            np.mean,
-            confidence_level=confidence,
-            n_resamples=RESAMPLES,
-            method="BCa",
-            rng=rng,
+            (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, method="BCa", rng=rng
         )
         low, high = drawn.confidence_interval
         return Interval(float(low), float(high), "BCa bootstrap")

@@ -31,10 +31,7 @@ COLUMNS = (
 
 
 def reproduction_table(
-    entries: Sequence[ReproductionEntry],
-    summary: pd.DataFrame,
-    scale: str,
-    command: str,
+    entries: Sequence[ReproductionEntry], summary: pd.DataFrame, scale: str, command: str
 ) -> pd.DataFrame:
     """Return one row per published number.
 

@@ -53,11 +53,7 @@ def draw(
 
 
 def _panel(
-    axis: Axes,
-    rows: pd.DataFrame,
-    metric: str,
-    styles: Mapping[str, ArmStyle],
-    levels: Set[str],
+    axis: Axes, rows: pd.DataFrame, metric: str, styles: Mapping[str, ArmStyle], levels: Set[str]
 ) -> None:
     present = set(rows["arm"])
     curves = [arm for arm in styles if arm in present - levels]
@@ -79,13 +75,7 @@ def _is_level(rows: pd.DataFrame, style: ArmStyle) -> bool:
 
 def _level(axis: Axes, row: pd.Series, metric: str, style: ArmStyle) -> None:
     factor = display_scale(metric)
-    axis.axhline(
-        factor * row["mean"],
-        color=style.color,
-        linestyle=style.line,
-        linewidth=1.1,
-        zorder=2,
-    )
+    axis.axhline(factor * row["mean"], color=style.color, linestyle=style.line, linewidth=1.1, zorder=2)
     if pd.notna(row["ci_low"]) and pd.notna(row["ci_high"]):
         axis.axhspan(
             factor * row["ci_low"],

@@ -12,13 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    NullLocator,
-)
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from winnow.errors import UserError, unknown
 from winnow.figures.style import FRONT_COLOR, ArmStyle
@@ -69,11 +63,7 @@ def join_cost(summary: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
 
 
 def choose(
-    table: pd.DataFrame,
-    arms: Mapping[str, Any],
-    metric: str,
-    length: str | None,
-    keep: Iterable[str] = (),
+    table: pd.DataFrame, arms: Mapping[str, Any], metric: str, length: str | None, keep: Iterable[str] = ()
 ) -> pd.DataFrame:
     """Return the rows of one metric (and one training length), in a fixed order, with each arm's label.
 
@@ -143,9 +133,7 @@ def grid(rows: list[list[str]]) -> tuple[Figure, list[Axes]]:
     return figure, axes
 
 
-def panel_grid(
-    keys: list[tuple[str, str]],
-) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+def panel_grid(keys: list[tuple[str, str]]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """Make one panel per (dataset, length), a new row for every length; one dataset alone takes one row."""
     lengths = list(dict.fromkeys(length for _, length in keys))
     by_row = [[key for key in keys if key[1] == length] for length in lengths]
@@ -156,13 +144,7 @@ def panel_grid(
 
 
 def points(
-    axis: Axes,
-    x: Any,
-    rows: pd.DataFrame,
-    metric: str,
-    style: ArmStyle,
-    line: bool = True,
-    **options: Any,
+    axis: Axes, x: Any, rows: pd.DataFrame, metric: str, style: ArmStyle, line: bool = True, **options: Any
 ) -> None:
     """Draw one arm's means with their intervals; a mean without an interval (one seed) is a marker alone."""
     factor = display_scale(metric)
@@ -202,14 +184,7 @@ def draw_front(axis: Axes, rows: pd.DataFrame, cost: Any, metric: str) -> None:
     x = np.asarray(cost, float)[chosen]
     y = rows["mean"].to_numpy(float)[chosen] * display_scale(metric)
     end = axis.get_xlim()[1]
-    axis.plot(
-        [*x, end],
-        [*y, y[-1]],
-        color=FRONT_COLOR,
-        drawstyle="steps-post",
-        linewidth=4,
-        zorder=1,
-    )
+    axis.plot([*x, end], [*y, y[-1]], color=FRONT_COLOR, drawstyle="steps-post", linewidth=4, zorder=1)
     axis.set_xlim(right=end)
     taken: list[tuple[float, float]] = []
     for a, b, share in zip(x, y, rows["fraction"].to_numpy(float)[chosen], strict=True):
@@ -218,12 +193,7 @@ def draw_front(axis: Axes, rows: pd.DataFrame, cost: Any, metric: str) -> None:
         if all(abs(across - i) > LABEL[0] or abs(up - j) > LABEL[1] for i, j in taken):
             taken.append((across, up))
             axis.annotate(
-                percent(share),
-                (a, b),
-                (-4, 5),
-                textcoords="offset points",
-                ha="right",
-                fontsize=6.5,
+                percent(share), (a, b), (-4, 5), textcoords="offset points", ha="right", fontsize=6.5
             )
 
 
@@ -303,11 +273,7 @@ def legend(figure: Figure, rows: pd.DataFrame, styles: Mapping[str, ArmStyle], *
     figure.set_figheight(figure.get_figheight() + 0.18 * lines + 0.1)
     columns = math.ceil(len(handles) / lines)
     figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=columns,
-        handlelength=2.6,
-        columnspacing=1.4,
+        handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6, columnspacing=1.4
     )
 
 

@@ -20,9 +20,7 @@ CAPTION = (
 )
 
 
-def overview_arms(
-    suites: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> dict[str, dict[str, Any]]:
+def overview_arms(suites: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
     """Merge the arms of several suites for `draw`: keys become `suite/arm`, labels name the suite.
 
     Args:
@@ -30,10 +28,7 @@ def overview_arms(
     """
     several = len(suites) > 1
     return {
-        f"{suite}/{name}": {
-            **arm,
-            "label": (f"{suite}: " if several else "") + str(arm.get("label", name)),
-        }
+        f"{suite}/{name}": {**arm, "label": (f"{suite}: " if several else "") + str(arm.get("label", name))}
         for suite, arms in suites.items()
         for name, arm in arms.items()
     }

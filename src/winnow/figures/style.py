@@ -121,12 +121,7 @@ def _style(kind: str, place: int, label: str) -> ArmStyle:
     }[kind]
     line: LineStyle = lines[place % len(lines)]
     return ArmStyle(
-        label,
-        kind,
-        colors[place % len(colors)],
-        markers[place % len(markers)],
-        line,
-        kind != "control",
+        label, kind, colors[place % len(colors)], markers[place % len(markers)], line, kind != "control"
     )
 
 

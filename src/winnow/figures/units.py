@@ -74,12 +74,7 @@ def duration(seconds: object) -> str:
     if is_missing(seconds):
         return MISSING
     time = float(str(seconds))
-    units = (
-        ("s", 1.0, 120.0),
-        ("min", 60.0, 7200.0),
-        ("h", 3600.0, 172800.0),
-        ("d", 86400.0, math.inf),
-    )
+    units = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172800.0), ("d", 86400.0, math.inf))
     unit, length = next((unit, length) for unit, length, limit in units if time < limit)
     amount = time / length
     return f"{amount:.{2 if amount < 10 else 1 if amount < 100 else 0}f} {unit}"

@@ -19,8 +19,7 @@ class ResNetParams(Params):
 
 
 @plugin(
-    params=ResNetParams,
-    source="He et al. 2016, arXiv 1512.03385; stem of Chen et al. 2020, appendix B.9",
+    params=ResNetParams, source="He et al. 2016, arXiv 1512.03385; stem of Chen et al. 2020, appendix B.9"
 )
 def build(params: ResNetParams, channels: int, size: int) -> nn.Module:
     """Return the network without its classifier; features are 512 (depth 10, 18) or 2048 wide."""

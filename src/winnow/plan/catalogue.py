@@ -12,13 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    PositiveInt,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints, model_validator
 
 from winnow.errors import UserError, unknown
 from winnow.plan.yamlfile import load_yaml, validate
@@ -98,10 +92,7 @@ class DatasetEntry(Frozen):
             raise ValueError(f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`.")
         if self.classes and self.n_classes not in (None, len(self.classes)):
             raise ValueError(f"`n_classes` is {self.n_classes} but `classes` names {len(self.classes)}.")
-        for what, names in (
-            ("class", self.classes),
-            ("file", [file.name for file in self.files]),
-        ):
+        for what, names in (("class", self.classes), ("file", [file.name for file in self.files])):
             twice = sorted({name for name in names if list(names).count(name) > 1})
             if twice:
                 raise ValueError(f"{what} '{twice[0]}' is listed twice.")

@@ -45,11 +45,7 @@ class CellFilter(_Frozen):
 
     def named(self) -> dict[str, tuple[str | float, ...]]:
         """Return the axes that are filtered, with the values kept."""
-        axes = {
-            "dataset": self.dataset,
-            "fraction": self.fraction,
-            "length": self.length,
-        }
+        axes = {"dataset": self.dataset, "fraction": self.fraction, "length": self.length}
         return {axis: tuple(values) for axis, values in axes.items() if values is not None}
 
 
@@ -95,14 +91,8 @@ class ClaimSpec(_Frozen):
     @model_validator(mode="after")
     def _margin_fits_kind(self) -> Self:
         rules = {
-            "superiority": (
-                self.margin >= 0,
-                "0 or more (the arm must win by more than this)",
-            ),
-            "non_inferiority": (
-                self.margin > 0,
-                "more than 0 (the arm may lose by less than this)",
-            ),
+            "superiority": (self.margin >= 0, "0 or more (the arm must win by more than this)"),
+            "non_inferiority": (self.margin > 0, "more than 0 (the arm may lose by less than this)"),
             "ratio": (self.margin > 0, "more than 0 (1 means equal)"),
             "correlation": (-1 < self.margin < 1, "between -1 and 1, both excluded"),
         }

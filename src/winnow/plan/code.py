@@ -19,7 +19,7 @@ def code_digest(script: str, plugins: tuple[str, ...] = ()) -> str:
 
     script: name of a file in `scripts/` without its ending. plugins: modules that the stage loads
     by name. The digest covers the script, the plugins and every first-party module that they import
-    (docstrings and comments dropped), and the templates that lie beside these modules.
+    (docstrings and comments dropped), and the files in `templates/` beside these modules.
     """
     return _digest(script, tuple(sorted(set(plugins))))
 
@@ -86,7 +86,7 @@ def _imports(path: Path) -> tuple[str, ...]:
 def _tree_hash(path: Path) -> str:
     tree = _without_docstrings(ast.parse(path.read_text(), filename=str(path)))
     digest = hashlib.sha256(ast.dump(tree, annotate_fields=False).encode())
-    for template in sorted(p for p in path.parent.iterdir() if p.suffix in {".j2", ".css", ".js"}):
+    for template in sorted((path.parent / "templates").glob("*")):
         digest.update(template.name.encode() + template.read_bytes())
     return digest.hexdigest()
 

@@ -100,4 +100,3 @@ def seeds_beyond_request(plan: Plan) -> int:
         if isinstance(node.spec, TrainSpec)
     }
     return max((len(seeds - reported[r]) for r, seeds in planned.items() if r in reported), default=0)
-

@@ -14,16 +14,7 @@ from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry
 from winnow.plan.claims import Length
 from winnow.plan.config import Config
-from winnow.plan.specs import (
-    EvaluateSpec,
-    Plugged,
-    PrepareSpec,
-    Ref,
-    SelectSpec,
-    SignalSpec,
-    Spec,
-    TrainSpec,
-)
+from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
 from winnow.plan.suite import Arm, Scale, Suite, Training
 from winnow.plan.yamlfile import explain
 
@@ -94,17 +85,7 @@ def expand(graph: Graph, suite: Suite, config: Config, catalogue: Mapping[str, D
             signal = registry.load("signals", name, f"{where}.signals")
             _parameters(signal, values, f"{where}.signals.{name}")
         for seeds, report in _chunks(scale, config):
-            grid = _Grid(
-                graph,
-                suite,
-                config,
-                dataset,
-                catalogue[dataset],
-                scale,
-                seeds,
-                report,
-                where,
-            )
+            grid = _Grid(graph, suite, config, dataset, catalogue[dataset], scale, seeds, report, where)
             cells.extend(grid.cells())
     graph.cells[suite.name] = cells
 
@@ -167,8 +148,8 @@ class _Grid:
             for fraction in kept:
                 if round_half_up(fraction * self.n) < 1:
                     raise UserError(
-                        f"{self.where}.fractions.{length}: impossible budget: {fraction} of {self.n} examples "
-                        f"is none (arm {name}). Accepted: at least {1 / self.n:.2g}."
+                        f"{self.where}.fractions.{length}: impossible budget: {fraction} of {self.n} "
+                        f"examples is none (arm {name}). Accepted: at least {1 / self.n:.2g}."
                     )
                 yield length, fraction
 
@@ -191,14 +172,7 @@ class _Grid:
         subset, nested = None, method.nested(params)
         if arm.role != "reference":
             subset = self._select(
-                method,
-                variant,
-                params,
-                arm,
-                None if nested else budget,
-                fraction,
-                where,
-                upstream,
+                method, variant, params, arm, None if nested else budget, fraction, where, upstream
             )
             upstream.append(subset)
         train = self._train("training", subset, budget if nested else None, fraction, length)
@@ -209,11 +183,7 @@ class _Grid:
             root_seed=self.config.root_seed,
             data=self.data,
             model=train,
-            protocol=_plugged(
-                protocol,
-                self.scale.evaluation.params,
-                f"{self.where}.evaluation.params",
-            ),
+            protocol=_plugged(protocol, self.scale.evaluation.params, f"{self.where}.evaluation.params"),
             version=protocol.version,
         )
         evaluated = self.graph.add(self.suite.name, evaluate, protocol, model)
@@ -264,12 +234,7 @@ class _Grid:
         return self.graph.add(self.suite.name, spec, method)
 
     def _signal(
-        self,
-        name: str,
-        own: Mapping[str, Any],
-        overrides: Mapping[str, Any],
-        where: str,
-        upstream: list[Ref],
+        self, name: str, own: Mapping[str, Any], overrides: Mapping[str, Any], where: str, upstream: list[Ref]
     ) -> Ref:
         """Add one signal and all that it needs; `model` stands for the proxy."""
         signal = registry.load("signals", name, where)
@@ -286,11 +251,7 @@ class _Grid:
                 merged = {**settings, **overrides.get(need, {})}
                 uses[need] = self._signal(need, merged, overrides, where, upstream)
         spec = SignalSpec(
-            seeds=self.seeds,
-            root_seed=self.config.root_seed,
-            data=self.data,
-            signal=plugged,
-            uses=uses,
+            seeds=self.seeds, root_seed=self.config.root_seed, data=self.data, signal=plugged, uses=uses
         )
         reference = self.graph.add(self.suite.name, spec, *plugins)
         upstream.append(reference)
@@ -348,10 +309,7 @@ def _parameters(plugin: registry.Plugin, values: Mapping[str, Any], where: str) 
 
 
 def _plugged(plugin: registry.Plugin, values: Mapping[str, Any], where: str) -> Plugged:
-    return Plugged(
-        name=plugin.name,
-        params=_parameters(plugin, values, where).model_dump(mode="json"),
-    )
+    return Plugged(name=plugin.name, params=_parameters(plugin, values, where).model_dump(mode="json"))
 
 
 def round_half_up(value: float) -> int:

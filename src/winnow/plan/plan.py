@@ -18,13 +18,7 @@ from winnow.plan.specs import PrepareSpec, Ref
 from winnow.plan.suite import Suite, load_suite
 from winnow.plan.yamlfile import load_yaml
 
-TABLES = (
-    "metrics.parquet",
-    "summary.parquet",
-    "cost.parquet",
-    "reproduction.parquet",
-    "claims.json",
-)
+TABLES = ("metrics.parquet", "summary.parquet", "cost.parquet", "reproduction.parquet", "claims.json")
 STAGES = ("prepare", "train", "signals", "selection", "evaluate")
 
 
@@ -109,12 +103,7 @@ class Plan:
         folder = self.config.scale_folder
         return [
             str(folder / name)
-            for name in (
-                "metrics.parquet",
-                "claims.json",
-                "index.parquet",
-                "report/index.html",
-            )
+            for name in ("metrics.parquet", "claims.json", "index.parquet", "report/index.html")
         ]
 
     def collect_inputs(self, suite: str) -> list[str]:
@@ -182,10 +171,7 @@ def _suite_file(root: Path, name: str) -> Path:
     path = root / "suites" / f"{name}.yaml"
     if not path.is_file():
         raise unknown(
-            "suite",
-            name,
-            [p.stem for p in (root / "suites").glob("*.yaml")],
-            "config.yaml: suites",
+            "suite", name, [p.stem for p in (root / "suites").glob("*.yaml")], "config.yaml: suites"
         )
     return path
 

@@ -102,8 +102,8 @@ class Scale(_Model):
             for fraction in listed:
                 if not 0 < fraction < 1:
                     raise ValueError(
-                        f"{length}: {fraction} is not accepted. Accepted: shares between 0 and 1, both excluded"
-                        " (all data is the reference arm)."
+                        f"{length}: {fraction} is not accepted. Accepted: shares between 0 and 1, both"
+                        " excluded (all data is the reference arm)."
                     )
         return value
 
@@ -162,7 +162,9 @@ def _check_arm_names(suite: Suite, reference: str) -> None:
         where = f"scales.{scale}.{dataset}.arms"
         named += [(where, arm) for arm in grid.arms or []]
         if grid.arms is not None and reference not in grid.arms:
-            raise ValueError(f"{where}: lacks '{reference}', the reference that costs are relative to; add it.")
+            raise ValueError(
+                f"{where}: lacks the reference '{reference}', which costs are relative to; add it."
+            )
     for where, arm in named:
         if arm is not None and arm not in suite.arms:
             raise ValueError(str(unknown("arm", arm, suite.arms, where)))
@@ -186,12 +188,11 @@ def _check_fractions(suite: Suite, name: str, arm: Arm) -> None:
 
 def _check_filters(suite: Suite) -> None:
     """Check that claims and published numbers speak of cells that some scale has."""
-    grids = list(suite.grids)
-    offered: dict[str, set[str | float]] = {
-        "dataset": {dataset for _, dataset, _ in grids},
-        "fraction": {1.0} | {f for _, _, grid in grids for listed in grid.fractions.values() for f in listed},
-        "length": {"epochs"} | {length for _, _, grid in grids for length in grid.fractions},
-    }
+    offered: dict[str, set[str | float]] = {"dataset": set(), "fraction": {1.0}, "length": {"epochs"}}
+    for _, dataset, grid in suite.grids:
+        offered["dataset"].add(dataset)
+        offered["length"].update(grid.fractions)
+        offered["fraction"].update(share for listed in grid.fractions.values() for share in listed)
     for claim in suite.claims:
         for key, cells in (("where", claim.where), ("where_baseline", claim.where_baseline)):
             for axis, values in cells.named().items():
@@ -227,13 +228,13 @@ def _grids(path: Path, name: object, scale: object) -> dict[str, Any]:
     if name not in get_args(ScaleName):
         raise unknown("scale", name, get_args(ScaleName), f"{path}: scales")
     if not isinstance(scale, dict):
-        raise UserError(f"{where}: {scale!r} is not accepted. Accepted: a mapping with datasets and defaults.")
+        raise UserError(f"{where}: {scale!r} is not accepted. Accepted: datasets and defaults.")
     for key in scale:
         if key not in ("datasets", "defaults"):
             raise unknown("key", key, ("datasets", "defaults"), where)
     datasets, defaults = scale.get("datasets"), scale.get("defaults", {})
     if not isinstance(datasets, dict) or not datasets:
-        raise UserError(f"{where}.datasets: {datasets!r} is not accepted. Accepted: dataset names to settings.")
+        raise UserError(f"{where}.datasets: {datasets!r} is not accepted. Accepted: names of datasets.")
     if not isinstance(defaults, dict):
         raise UserError(f"{where}.defaults: {defaults!r} is not accepted. Accepted: a mapping of settings.")
     return {dataset: _merge(defaults, own or {}) for dataset, own in datasets.items()}

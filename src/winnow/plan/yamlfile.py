@@ -29,19 +29,14 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, Hashable):
                 raise _Mistake(line, "a list or mapping cannot be a key")
             if key in seen:
-                raise _Mistake(
-                    line,
-                    f"key '{key}' is repeated (first given in line {seen[key]}); keep one",
-                )
+                raise _Mistake(line, f"key '{key}' is repeated (first given in line {seen[key]}); keep one")
             seen[key] = line
         return super().construct_mapping(node, deep)
 
 
 # YAML 1.1 reads `1e-3` as text because it wants a point; YAML 1.2 and every researcher read a number.
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
@@ -97,14 +92,7 @@ def _describe(model_class: type[BaseModel], item: ErrorDetails, where: str) -> s
     loc, kind, value = item["loc"], item["type"], item["input"]
     place = _below(where, loc)
     if kind == "extra_forbidden":
-        return str(
-            unknown(
-                "key",
-                loc[-1],
-                _fields_at(model_class, loc[:-1]),
-                _below(where, loc[:-1]),
-            )
-        )
+        return str(unknown("key", loc[-1], _fields_at(model_class, loc[:-1]), _below(where, loc[:-1])))
     if kind == "missing":
         return f"{place}: this key is missing."
     if kind in ("literal_error", "enum"):
@@ -119,7 +107,7 @@ def _describe(model_class: type[BaseModel], item: ErrorDetails, where: str) -> s
 def _below(where: str, loc: tuple[int | str, ...]) -> str:
     """Append a location to a place: `file: cifar10` and ("files", 0) give `file: cifar10.files[0]`."""
     has_keys = ": " in where
-    for part in loc:
+    for part in (part for part in loc if part != "[key]"):
         text = f"[{part}]" if isinstance(part, int) else part if not has_keys else f".{part}"
         where += text if has_keys else f": {text}"
         has_keys = True

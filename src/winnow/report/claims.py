@@ -7,15 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from winnow.figures.units import (
-    MISSING,
-    is_missing,
-    is_share,
-    length_label,
-    measure,
-    number,
-    percent,
-)
+from winnow.figures.units import MISSING, is_missing, is_share, length_label, measure, number, percent
 from winnow.report.inputs import SuiteInput
 from winnow.report.tables import Cell, Column, Group, Row, Table, number_cell, signed
 
@@ -99,10 +91,7 @@ def _cells(anchor: str, claim: Mapping[str, Any], cells: Sequence[Mapping[str, A
                 Cell(str(cell["dataset"])),
                 number_cell(cell["fraction"], percent),
                 Cell(length_label(cell["length"])),
-                Cell(
-                    _effect(cell, metric),
-                    "" if is_missing(cell["effect"]) else float(cell["effect"]),
-                ),
+                Cell(_effect(cell, metric), "" if is_missing(cell["effect"]) else float(cell["effect"])),
                 number_cell(cell.get("p"), _p_value),
                 number_cell(cell.get("p_holm"), _p_value),
                 number_cell(cell["n_seeds"]),
@@ -113,11 +102,7 @@ def _cells(anchor: str, claim: Mapping[str, Any], cells: Sequence[Mapping[str, A
         for cell in cells
     ]
     unit = " (points)" if is_share(metric) else ""
-    columns = [
-        Column("dataset", names_row=True),
-        Column("kept", True),
-        Column("training"),
-    ]
+    columns = [Column("dataset", names_row=True), Column("kept", True), Column("training")]
     columns += [Column(f"effect{unit}", True), Column("p", True)]
     columns += [Column("p, Holm", True), Column("seeds", True)]
     columns += [Column("verdict"), *([Column("note")] if noted else [])]

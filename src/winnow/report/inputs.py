@@ -44,12 +44,7 @@ class FigureInput:
                     f"report: figure file {path} is missing. Draw the figures again: make report."
                 )
         return cls(
-            title,
-            caption,
-            files["png"].read_bytes(),
-            files["csv"].read_bytes(),
-            files["csv"].name,
-            pdf_path,
+            title, caption, files["png"].read_bytes(), files["csv"].read_bytes(), files["csv"].name, pdf_path
         )
 
     def pixels(self) -> tuple[int, int]:

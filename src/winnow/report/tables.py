@@ -114,27 +114,16 @@ def leaderboard(report: ReportInput) -> Table:
         for (dataset, fraction, length), cell in rows.groupby(["dataset", "fraction", "length"], sort=True):
             if not all(suite.role(arm) == "reference" for arm in cell["arm"]):
                 here = rows[rows["dataset"] == dataset]
-                place = (
-                    suite.title,
-                    str(dataset),
-                    percent(float(str(fraction))),
-                    length_label(str(length)),
-                )
+                place = (suite.title, str(dataset), percent(float(str(fraction))), length_label(str(length)))
                 groups.append(_ranking(suite, report.metric, cell, here, costs, place))
     unit = metric_label(report.metric)
     columns = [
         Column("rank", True),
         Column("arm", names_row=True),
-        Column(
-            unit,
-            True,
-            hint="mean and 95 % interval, drawn on the dataset's range; dashed: reference",
-        ),
+        Column(unit, True, hint="mean and 95 % interval, drawn on the dataset's range; dashed: reference"),
         Column("gap", True, hint="difference to the mean of the reference arm (full data)"),
         Column(
-            "total cost",
-            True,
-            hint="median wall time per repetition: selection, training and evaluation",
+            "total cost", True, hint="median wall time per repetition: selection, training and evaluation"
         ),
         Column("ratio", True, hint="total cost relative to the reference arm"),
         Column("seeds", True),
@@ -214,10 +203,7 @@ def results(suite: SuiteInput, metric: str) -> Table:
             [
                 Cell(suite.label(row["arm"])),
                 interval_cell(row, row["metric"]),
-                number_cell(
-                    row["sd"],
-                    lambda value, metric=row["metric"]: _spread(value, metric),
-                ),
+                number_cell(row["sd"], lambda value, metric=row["metric"]: _spread(value, metric)),
                 number_cell(row["n_seeds"]),
                 Cell(metric_label(row["metric"])),
                 Cell(row["dataset"]),
@@ -263,11 +249,7 @@ def costs(suite: SuiteInput) -> Table:
                 Cell(row["dataset"]),
                 Cell(percent(row["fraction"]), row["fraction"]),
                 Cell(length_label(row["length"])),
-                Cell(
-                    duration(row["total_wall_s"]),
-                    row["total_wall_s"],
-                    cost_bar(row, top),
-                ),
+                Cell(duration(row["total_wall_s"]), row["total_wall_s"], cost_bar(row, top)),
                 number_cell(row["relative_total"], ratio),
                 number_cell(row["selection_wall_s"], duration),
                 number_cell(row["training_wall_s"], duration),
@@ -282,15 +264,7 @@ def costs(suite: SuiteInput) -> Table:
         )
         for row in suite.cost.to_dict("records")
     ]
-    heads = (
-        "total",
-        "ratio",
-        "selection",
-        "training",
-        "evaluation",
-        "selection CPU",
-        "training CPU",
-    )
+    heads = ("total", "ratio", "selection", "training", "evaluation", "selection CPU", "training CPU")
     columns = [
         Column("arm", names_row=True),
         Column("dataset"),
@@ -317,10 +291,7 @@ def reproduction(suite: SuiteInput) -> Table:
                 Cell(row["dataset"]),
                 Cell(percent(row["fraction"]), row["fraction"]),
                 Cell(metric_label(row["metric"])),
-                number_cell(
-                    row["paper_value"],
-                    lambda value, metric=row["metric"]: measure(value, metric),
-                ),
+                number_cell(row["paper_value"], lambda value, metric=row["metric"]: measure(value, metric)),
                 interval_cell(row, row["metric"], value="ours"),
                 Cell(_text(row["status"]), kind="verdict"),
                 number_cell(row["n_seeds"]),
@@ -332,26 +303,12 @@ def reproduction(suite: SuiteInput) -> Table:
         )
         for row in suite.reproduction.to_dict("records")
     ]
-    columns = [
-        Column("arm", names_row=True),
-        Column("dataset"),
-        Column("kept", True),
-        Column("metric"),
-    ]
-    columns += [
-        Column("paper", True),
-        Column("ours [95 % interval]", True),
-        Column("status"),
-    ]
+    columns = [Column("arm", names_row=True), Column("dataset"), Column("kept", True), Column("metric")]
+    columns += [Column("paper", True), Column("ours [95 % interval]", True), Column("status")]
     columns += [Column("seeds", True), Column("source")]
     columns += [Column("evidence", hint="how the paper's number is known")]
     columns += [Column("reason"), Column("command")]
-    return Table(
-        f"{suite.name}-reproduction",
-        "The paper's numbers and ours",
-        columns,
-        [Group(rows)],
-    )
+    return Table(f"{suite.name}-reproduction", "The paper's numbers and ours", columns, [Group(rows)])
 
 
 def provenance(suite: SuiteInput) -> Table:

@@ -29,11 +29,7 @@ def nested(_: RandomParams) -> bool:
 
 @plugin(
     params=RandomParams,
-    variants={
-        "plain": {},
-        "quota": {"quotas": "latent_classes"},
-        "stratified": {"quotas": "labels"},
-    },
+    variants={"plain": {}, "quota": {"quotas": "latent_classes"}, "stratified": {"quotas": "labels"}},
     needs=needs,
     nested=nested,
 )

@@ -85,17 +85,8 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: SAS
         facts.append({"size": len(group), "chosen": int(count), **fact})
     score = Score(row_sums, params.keep)
     if params.quotas == "floor":
-        return subset(
-            np.concatenate(orders),
-            score,
-            size=int(counts.sum()),
-            facts={"classes": facts},
-        )
-    return subset(
-        interleave(orders, [len(group) for group in groups]),
-        score,
-        facts={"classes": facts},
-    )
+        return subset(np.concatenate(orders), score, size=int(counts.sum()), facts={"classes": facts})
+    return subset(interleave(orders, [len(group) for group in groups]), score, facts={"classes": facts})
 
 
 def _counts(sizes: list[int], budget: int | None, view: View, params: SASParams) -> np.ndarray:

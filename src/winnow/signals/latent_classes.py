@@ -33,11 +33,7 @@ def needs(params: LatentClassParams) -> Signals:
     return {} if params.source == "labels" else {"embeddings": {}}
 
 
-@plugin(
-    params=LatentClassParams,
-    needs=needs,
-    source="SAS, arXiv 2302.09195, section 4.3 and released code",
-)
+@plugin(params=LatentClassParams, needs=needs, source="SAS, arXiv 2302.09195, section 4.3 and released code")
 def compute(params: LatentClassParams, view: SignalView) -> np.ndarray:
     """Return (n,) int64 latent classes."""
     labels = view.data.pool_labels()
@@ -71,10 +67,7 @@ def _kmeans(embeddings: np.ndarray, params: LatentClassParams, view: SignalView)
 
 
 def _few_labels(
-    embeddings: np.ndarray,
-    labels: np.ndarray,
-    params: LatentClassParams,
-    view: SignalView,
+    embeddings: np.ndarray, labels: np.ndarray, params: LatentClassParams, view: SignalView
 ) -> np.ndarray:
     from winnow.models.engine.logistic import fit_logistic, predict
 
@@ -82,10 +75,6 @@ def _few_labels(
     random = generator(view.root_seed, "clustering", view.seed, "labelled")
     shown = np.sort(random.permutation(known)[: params.labelled])
     weights = fit_logistic(
-        embeddings[shown],
-        labels[shown],
-        len(view.data.classes),
-        params.penalty,
-        params.iterations,
+        embeddings[shown], labels[shown], len(view.data.classes), params.penalty, params.iterations
     )
     return predict(embeddings, weights)

@@ -49,11 +49,7 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
     def step_loss(rows: torch.Tensor, step: int) -> torch.Tensor:
         images = task.images[task.rows[rows]]
         with torch.autocast(task.device.type, enabled=False):
-            views = normalise(
-                augment(torch.cat([images, images]).float().div_(255)),
-                task.mean,
-                task.std,
-            )
+            views = normalise(augment(torch.cat([images, images]).float().div_(255)), task.mean, task.std)
         projected = model(views.contiguous(memory_format=torch.channels_last))
         first, second = projected.chunk(2)
         return nt_xent(first, second, params.temperature)

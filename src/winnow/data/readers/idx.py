@@ -54,11 +54,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
             for part in chunks(n):
                 size = part.stop - part.start
                 pixels = np.frombuffer(_exactly(stream, size * height * width), np.uint8)
-                yield Batch(
-                    split,
-                    images=pixels.reshape(size, height, width, 1),
-                    labels=labels[part],
-                )
+                yield Batch(split, images=pixels.reshape(size, height, width, 1), labels=labels[part])
 
 
 @contextmanager

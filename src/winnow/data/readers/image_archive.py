@@ -95,10 +95,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
 
 
 def _batch(
-    entry: DatasetEntry,
-    options: Options,
-    held: list[tuple[_Place, str, bytes]],
-    classes: tuple[str, ...],
+    entry: DatasetEntry, options: Options, held: list[tuple[_Place, str, bytes]], classes: tuple[str, ...]
 ) -> Batch:
     assert entry.shape is not None, "the catalogue requires a shape for images"
     images = decode_all(((where, content) for _, where, content in held), entry.shape, options.resize)
@@ -140,11 +137,7 @@ def _plan(
 
 
 def _folders(
-    split: Split,
-    wanted: SplitImages,
-    sizes: dict[str, int],
-    contents: dict[str, bytes],
-    path: Path,
+    split: Split, wanted: SplitImages, sizes: dict[str, int], contents: dict[str, bytes], path: Path
 ) -> dict[str, str | None]:
     """Return the class folder (or annotated label) of each member of a split, in sorted order of members."""
     pattern = _pattern(wanted.members)
@@ -182,23 +175,14 @@ def _label(folder: str | None, index: dict[str, int], where: str) -> int | None:
 
 
 def _rows(
-    labels: list[int | None],
-    order: ArrayRef,
-    files: dict[str, Path],
-    classes: tuple[str, ...],
+    labels: list[int | None], order: ArrayRef, files: dict[str, Path], classes: tuple[str, ...]
 ) -> Labels:
     """Return the row of each image: the k-th image of a class gets the k-th row with that class's label."""
     where = f"{files[order.file]}: {order.array or 'labels'}"
-    published, found = (
-        integer_labels(load_array(order, files), where),
-        np.array(labels, dtype=np.int64),
-    )
+    published, found = (integer_labels(load_array(order, files), where), np.array(labels, dtype=np.int64))
     rows = np.empty(len(found), dtype=np.int64)
     for label in np.union1d(published, found):
-        theirs, ours = (
-            np.flatnonzero(published == label),
-            np.flatnonzero(found == label),
-        )
+        theirs, ours = (np.flatnonzero(published == label), np.flatnonzero(found == label))
         if len(theirs) != len(ours):
             name = classes[label] if 0 <= label < len(classes) else label
             raise UserError(

@@ -107,11 +107,7 @@ def _places(
 
 
 def _records(
-    read_bytes: Callable[[int], bytes],
-    n: int,
-    entry: DatasetEntry,
-    options: Options,
-    where: str,
+    read_bytes: Callable[[int], bytes], n: int, entry: DatasetEntry, options: Options, where: str
 ) -> tuple[Images, Labels | None]:
     height, width, channels = _shape(entry)
     record = options.label_bytes + height * width * channels

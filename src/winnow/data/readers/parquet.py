@@ -41,11 +41,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
             encoded = ((f"{path}, row {row}", _bytes(v, path)) for row, v in rows[options.image].items())
             assert batch.table is not None
             table = batch.table.drop(columns=options.image, errors="ignore")
-            yield replace(
-                batch,
-                table=table,
-                images=decode_all(encoded, entry.shape, options.resize),
-            )
+            yield replace(batch, table=table, images=decode_all(encoded, entry.shape, options.resize))
 
 
 def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:

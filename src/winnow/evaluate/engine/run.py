@@ -26,10 +26,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
         with artefact.timed(seed):
             metrics = protocol.function(protocol.params(**spec.protocol.params), _view(job, data, seed))
             rows = {name: {"value": value, "n": n} for name, (value, n) in metrics.items()}
-            write_json(
-                artefact.folder(seed) / "metrics.json",
-                {"version": spec.version, "metrics": rows},
-            )
+            write_json(artefact.folder(seed) / "metrics.json", {"version": spec.version, "metrics": rows})
 
 
 def _view(job: Job[EvaluateSpec], data: Dataset, seed: int) -> EvaluationView:

@@ -37,11 +37,7 @@ def fit_logistic(
         return loss + penalty / 2 * float(np.square(weights[:-1]).sum()), gradient.ravel()
 
     done = minimize(
-        objective,
-        begin.ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": iterations, "maxcor": 20},
+        objective, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": iterations, "maxcor": 20}
     )
     return np.asarray(done.x).reshape(d + 1, classes)
 

@@ -27,11 +27,9 @@ class Similarity:
 
     def column(self, j: int) -> np.ndarray:
         """Return the similarities of every row to row j, (n,) float32."""
-        if self.dense is not None:
-            kept: np.ndarray = self.dense[j]
-            return kept
-        computed: np.ndarray = self._cut(self.rows @ self.rows[j])
-        return computed
+        values: np.ndarray
+        values = self.dense[j] if self.dense is not None else self._cut(self.rows @ self.rows[j])
+        return values
 
     def diagonal(self) -> np.ndarray:
         """Return each row's similarity to itself, (n,) float64."""
@@ -41,6 +39,7 @@ class Similarity:
 
     def row_sums(self, diagonal: bool) -> np.ndarray:
         """Return each row's sum of similarities, (n,) float64, with or without its own."""
+        sums: np.ndarray
         if self.dense is not None:
             sums = self.dense.sum(axis=1, dtype=np.float64)
         else:

@@ -60,13 +60,7 @@ def subset(
     facts: Mapping[str, Any] | None = None,
 ) -> Subset:
     """Return a subset with weight 1 for every example."""
-    return Subset(
-        index.astype(np.int64),
-        np.ones(len(index), np.float32),
-        score,
-        size,
-        facts or {},
-    )
+    return Subset(index.astype(np.int64), np.ones(len(index), np.float32), score, size, facts or {})
 
 
 def check(chosen: Subset, view: View, budget: int | None) -> None:

@@ -38,12 +38,7 @@ def _view(job: Job[SignalSpec], data: Dataset, seed: int) -> SignalView:
         network = registry.load("models", trained.model.name, f"{folder}/spec.json: model.name")
         size, channels = data.shape[0], data.shape[2]
         model = load_trained(
-            folder,
-            seed,
-            network,
-            network.params(**trained.model.params),
-            channels,
-            size,
+            folder, seed, network, network.params(**trained.model.params), channels, size
         ).to(device)
     arrays = {
         name: load_array(job.input(reference), f"s{seed}/signal.npy")

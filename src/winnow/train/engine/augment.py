@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import kornia.augmentation as kornia
-from torch import Tensor, nn
+from torch import nn
 
 from winnow.train.engine.options import AugmentParams
 
@@ -24,10 +24,7 @@ def build_augmentation(params: AugmentParams, channels: int, size: int) -> nn.Mo
         parts.append(kornia.ColorJitter(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s, p=0.8))
     elif s:
         low, high = 1 - 0.8 * s, 1 + 0.8 * s
-        parts += [
-            kornia.RandomBrightness((low, high), p=0.8),
-            kornia.RandomContrast((low, high), p=0.8),
-        ]
+        parts += [kornia.RandomBrightness((low, high), p=0.8), kornia.RandomContrast((low, high), p=0.8)]
     if params.greyscale and channels == 3:
         parts.append(kornia.RandomGrayscale(p=params.greyscale))
     return nn.Sequential(*parts)

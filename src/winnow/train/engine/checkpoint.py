@@ -15,11 +15,7 @@ from winnow.store import write_atomic
 
 
 def save_checkpoint(
-    path: Path,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    history: Tensor,
-    progress: dict[str, Any],
+    path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, history: Tensor, progress: dict[str, Any]
 ) -> None:
     """Write a checkpoint under its final name in one rename."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}

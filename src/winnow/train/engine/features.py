@@ -13,11 +13,7 @@ BATCH = 512
 
 @torch.no_grad()
 def features(
-    model: nn.Module,
-    images: np.ndarray,
-    mean: Tensor,
-    std: Tensor,
-    augment: nn.Module | None = None,
+    model: nn.Module, images: np.ndarray, mean: Tensor, std: Tensor, augment: nn.Module | None = None
 ) -> Tensor:
     """Return the model's outputs for (n, h, w, c) uint8 images as (n, d) float32 on the processor."""
     device, outputs = mean.device, []

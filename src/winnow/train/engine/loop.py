@@ -73,10 +73,7 @@ class Loop:
         self.history = torch.zeros(self.schedule.steps, 2, dtype=torch.float32)
         self.carried = {"wall_s": 0.0, "cpu_s": 0.0}
         start = self._resume()
-        self.started, self.saved = (
-            (time.perf_counter(), time.process_time()),
-            time.perf_counter(),
-        )
+        self.started, self.saved = ((time.perf_counter(), time.process_time()), time.perf_counter())
         pending: list[Tensor] = []
         total = self.schedule.steps
         with tqdm(total=total, initial=start, desc=self.label, mininterval=5, unit="step") as bar:
@@ -149,10 +146,7 @@ class Loop:
         begun = time.perf_counter()
         wall, cpu = self.started
         spent = {"wall_s": begun - wall, "cpu_s": time.process_time() - cpu}
-        progress = {
-            "step": step,
-            "spent": {key: self.carried[key] + value for key, value in spent.items()},
-        }
+        progress = {"step": step, "spent": {key: self.carried[key] + value for key, value in spent.items()}}
         save_checkpoint(self.checkpoint, self.model, self.optimiser, self.history, progress)
         self.last_saved, self.saved = step, time.perf_counter()
         self.save_seconds = self.saved - begun

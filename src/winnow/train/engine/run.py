@@ -23,10 +23,7 @@ def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
     spec = job.spec
     device = pick_device(job.device)
     data = Dataset.open(job.input(spec.data))
-    images, labels = (
-        to_tensor(data.pool_images(), device),
-        torch.from_numpy(data.pool_labels()).to(device),
-    )
+    images, labels = (to_tensor(data.pool_images(), device), torch.from_numpy(data.pool_labels()).to(device))
     mean, std = statistics(data, device)
     trainer = registry.load("train", spec.trainer.name, "spec: trainer.name")
     model = registry.load("models", spec.model.name, "spec: model.name")

@@ -1,0 +1,200 @@
+"""Kill -9 at random points, then the same command again: the results are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from tree import Tree, broken_artefacts, make_tree, read_manifest
+
+from winnow.canonical import sha256_file
+from winnow.evidence.metrics import COST_COLUMNS
+
+pytestmark = pytest.mark.slow
+
+KILLS = 21
+SEED = 2
+
+
+class Run:
+    """One run of the workflow in a session of its own, by which its processes are found."""
+
+    def __init__(self, tree: Tree, log: Path) -> None:
+        self.tree, self.log = tree, log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                tree.command(),
+                cwd=tree.root,
+                env=tree.environment(WINNOW_CHECKPOINT_SECONDS="0.2"),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def alive(self) -> list[psutil.Process]:
+        """Return the session's processes that still run, orphans included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                same = os.getsid(process.pid) == self.process.pid
+                if same and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def jobs(self) -> list[psutil.Process]:
+        """Return the processes of stage scripts."""
+        found = []
+        for process in self.alive():
+            try:
+                if any(re.fullmatch(r"scripts/\w+\.py", word) for word in process.cmdline()[1:2]):
+                    found.append(process)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def lasts(self, seconds: float) -> bool:
+        """Wait; False when the run ended by itself before the time was over."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def reaches_a_job(self) -> bool:
+        """Wait until a stage script runs; False when the run ended before."""
+        while self.process.poll() is None:
+            if self.jobs():
+                return True
+            time.sleep(0.05)
+        return False
+
+
+def kill_everything(run: Run, _: random.Random) -> bool:
+    os.killpg(run.process.pid, signal.SIGKILL)
+    run.process.wait()
+    return True
+
+
+def kill_snakemake(run: Run, _: random.Random) -> bool:
+    """Its jobs live on as orphans while the next run starts."""
+    run.process.kill()
+    run.process.wait()
+    return True
+
+
+def kill_one_job(run: Run, chance: random.Random) -> bool:
+    """Snakemake lives on, reports the job as failed, and does what does not need it."""
+    jobs = run.jobs()
+    if jobs:
+        chance.choice(jobs).kill()
+    return bool(jobs)
+
+
+class Killer:
+    """Repeats the command and kills it at random moments until it ends by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.chance, self.span = folder, random.Random(SEED), 2.0
+        self.ways: Iterator[Callable[[Run, random.Random], bool]] = itertools.cycle(
+            [kill_everything, kill_snakemake, kill_one_job]
+        )
+        self.runs: list[Run] = []
+        self.kills: list[str] = []
+        self.resumed: set[int] = set()
+
+    def finish(self, tree: Tree) -> None:
+        """Bring the tree's workflow to its end."""
+        while True:
+            run = Run(tree, self.folder / f"run{len(self.runs)}.log")
+            self.runs.append(run)
+            before, hurt = len(list(tree.artefacts())), False
+            while self._moment(run):
+                way = next(self.ways)
+                if way(run, self.chance):
+                    self.kills.append(way.__name__)
+                    hurt = True
+                    self._look(tree)
+                if run.process.poll() is not None:
+                    break
+            else:
+                self._look(tree)
+                if run.process.returncode == 0:
+                    return
+                assert hurt, run.log.read_text()
+            if len(list(tree.artefacts())) == before:
+                self.span *= 1.5
+
+    def _moment(self, run: Run) -> bool:
+        """Wait for a random moment, every fifth time while Snakemake still plans; False at the run's end."""
+        if self.chance.random() < 0.2:
+            return run.lasts(self.chance.uniform(0, 2))
+        return run.reaches_a_job() and run.lasts(self.chance.uniform(0, self.span))
+
+    def _look(self, tree: Tree) -> None:
+        assert broken_artefacts(tree.store) == []
+        for log in tree.store.glob("logs/train/*.log"):
+            self.resumed.update(int(step) for step in re.findall(r"resumed at step (\d+)", log.read_text()))
+
+    def wait_for_orphans(self) -> None:
+        while any(run.alive() for run in self.runs):
+            time.sleep(0.1)
+
+    def clean_up(self) -> None:
+        for process in itertools.chain.from_iterable(run.alive() for run in self.runs):
+            process.kill()
+
+
+@pytest.fixture
+def killer(tmp_path: Path) -> Iterator[Killer]:
+    killer = Killer(tmp_path)
+    yield killer
+    killer.clean_up()
+
+
+def contents(tree: Tree) -> dict[str, str]:
+    """Return the sha256 of every result that must not depend on time, by its path."""
+    found = {}
+    for folder in tree.artefacts():
+        for name, entry in read_manifest(folder)["files"].items():
+            if name != "provenance.json":
+                found[f"{folder.parent.name}/{folder.name}/{name}"] = entry["sha256"]
+    suite = tree.store / "suites" / "tiny"
+    tables = [suite / "summary.parquet", suite / "reproduction.parquet", suite / "claims.json"]
+    for path in (
+        *tables,
+        *sorted((suite / "registry").iterdir()),
+        *suite.glob("figures/accuracy_vs_fraction.*"),
+    ):
+        found[str(path.relative_to(tree.store))] = sha256_file(path)
+    for path in (tree.store / "claims.json", tree.store / "index.parquet"):
+        found[path.name] = sha256_file(path)
+    return found
+
+
+def test_killed_and_started_again(finished: Tree, killer: Killer, tmp_path: Path) -> None:
+    expected = contents(finished)
+    while len(killer.kills) < KILLS:
+        tree = make_tree(tmp_path / f"tree{len(killer.kills)}")
+        killer.finish(tree)
+        killer.wait_for_orphans()
+        assert broken_artefacts(tree.store) == []
+        assert contents(tree) == expected
+        tables = [pd.read_parquet(t.store / "metrics.parquet") for t in (tree, finished)]
+        pd.testing.assert_frame_equal(
+            *[table.drop(columns=COST_COLUMNS) for table in tables], check_exact=True
+        )
+    assert set(killer.kills) == {"kill_everything", "kill_snakemake", "kill_one_job"}
+    assert max(killer.resumed, default=0) > 0, "no training was resumed from a checkpoint"
+    print(f"{len(killer.kills)} kills in {len(killer.runs)} runs; resumed at steps {sorted(killer.resumed)}")
