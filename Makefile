@@ -5,6 +5,7 @@ SHELL := bash
 
 PYTHON ?= python3.11
 CORES ?= all
+CONFIG ?=
 ARGS ?=
 
 BIN := .venv/bin
@@ -16,7 +17,7 @@ SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo
-	@echo "Options: CORES=4 (default: all), ARGS='--config seeds=5 mirror=/data' (more for snakemake)."
+	@echo "Options: CORES=4 (default: all), CONFIG='seeds=5 mirror=/data' (keys of config.yaml), ARGS (see above)."
 
 $(READY): envs/lock.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -27,21 +28,21 @@ $(READY): envs/lock.txt pyproject.toml
 install: $(READY) ## create .venv with the pinned packages
 
 demo: $(READY) ## run every suite on bundled data, minutes on a laptop; ends with the path of the report
-	$(SNAKEMAKE) --quiet rules host -- all $(ARGS)
+	$(SNAKEMAKE) all --quiet rules host --config scale=demo $(CONFIG)
 	@echo "Report: $(CURDIR)/results/demo/report/index.html"
 
-small: $(READY) ## run every suite on real public data, about an hour on two cores (set a mirror or have network)
-	$(SNAKEMAKE) --quiet rules host --config scale=small -- all $(ARGS)
+small: $(READY) ## run every suite on real public data, about an hour on two cores (CONFIG='mirror=/data')
+	$(SNAKEMAKE) all --quiet rules host --config scale=small $(CONFIG)
 	@echo "Report: $(CURDIR)/results/small/report/index.html"
 
 plan: $(READY) ## print what would run: stages, jobs, sharing, bytes and time (ARGS='--scale paper')
 	@$(BIN)/python scripts/plan.py $(ARGS)
 
-download: $(READY) ## fetch and check the data of a scale (ARGS='--config scale=small')
-	$(SNAKEMAKE) --quiet rules host -- download $(ARGS)
+download: $(READY) ## fetch and check the data of a scale (CONFIG='scale=small mirror=/data')
+	$(SNAKEMAKE) download --quiet rules host --config scale=demo $(CONFIG)
 
-report: $(READY) ## bring the report up to date
-	$(SNAKEMAKE) --quiet rules host -- report $(ARGS)
+report: $(READY) ## bring the report up to date (CONFIG='scale=small')
+	$(SNAKEMAKE) report --quiet rules host --config scale=demo $(CONFIG)
 
 test: $(READY) ## run all tests (ARGS='-k sas')
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)

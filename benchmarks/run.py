@@ -3,9 +3,9 @@
 Every benchmark is a module `bench_<name>.py` here, with a `run()` that yields comparisons.
 
 Examples:
-  python benchmarks/run.py --list
-  python benchmarks/run.py sas
-  python benchmarks/run.py sas --json
+  .venv/bin/python benchmarks/run.py --list
+  .venv/bin/python benchmarks/run.py sas
+  .venv/bin/python benchmarks/run.py sas --json
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ One row per (cell, repetition, metric) with the costs of selection, training and
 A missing cell is an error: nothing is dropped silently.
 
 Example:
-  python scripts/collect.py --suite sas --output results/demo/suites/sas/metrics.parquet
+  .venv/bin/python scripts/collect.py --suite sas --output results/demo/suites/sas/metrics.parquet
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A transfer that breaks off resumes where it stopped. A file whose checksum is wr
 under `quarantine/` and nothing gets its final name.
 
 Example:
-  python scripts/download.py --dataset fashion_mnist --file train-labels-idx1-ubyte.gz \\
+  .venv/bin/python scripts/download.py --dataset fashion_mnist --file train-labels-idx1-ubyte.gz \\
       --output results/data/fashion_mnist/train-labels-idx1-ubyte.gz
 """
 

@@ -5,7 +5,7 @@ Writes: s<seed>/metrics.json,
 spec.json, provenance.json and manifest.json.
 
 Example, repeating a job by hand:
-  python scripts/evaluate.py --spec results/demo/evaluate/ID/spec.json --store results/demo \\
+  .venv/bin/python scripts/evaluate.py --spec results/demo/evaluate/ID/spec.json --store results/demo \\
       --output /tmp/again
 """
 

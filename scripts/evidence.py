@@ -3,7 +3,8 @@
 Writes summary.parquet, cost.parquet, reproduction.parquet and claims.json.
 
 Example:
-  python scripts/evidence.py --suite sas --metrics results/demo/suites/sas/metrics.parquet --output /tmp/sas
+  .venv/bin/python scripts/evidence.py --suite sas \\
+      --metrics results/demo/suites/sas/metrics.parquet --output /tmp/sas
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def main() -> None:
     metrics = read_table(arguments.metrics)
     reference = next(name for name, arm in suite.arms.items() if arm.role == "reference")
     table = summary(metrics)
-    command = f"snakemake {suite.name} --profile profiles/slurm --config scale=paper"
+    command = f".venv/bin/snakemake {suite.name} --config scale=paper"
     reproduced = reproduction_table(suite.reproduction, table, scale, command)
     write_table(arguments.output / "summary.parquet", table)
     write_table(arguments.output / "cost.parquet", cost_table(metrics, reference))

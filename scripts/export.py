@@ -4,7 +4,7 @@ Rows carry example identifiers (such as cifar10/train/00017) that hold outside t
 has its sha256, method, variant, seed and spec in the registry.
 
 Example:
-  python scripts/export.py --suite sas --output results/demo/suites/sas/registry
+  .venv/bin/python scripts/export.py --suite sas --output results/demo/suites/sas/registry
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draw one figure from a suite's summary and cost tables, as PDF, PNG and the CSV of what it shows.
 
 Example:
-  python scripts/figures.py --summary results/demo/suites/sas/summary.parquet \\
+  .venv/bin/python scripts/figures.py --summary results/demo/suites/sas/summary.parquet \\
       --cost results/demo/suites/sas/cost.parquet --output /tmp/figure.png \\
       --spec '{"figure": "pareto", "options": {}, "arms": [["full", {"label": "full", "role": "reference"}]]}'
 """

@@ -1,7 +1,9 @@
-"""Print the `files:` block of datasets.yaml for local files.
+"""Print the `files:` block of datasets.yaml for local files: size and sha256.
 
-Example: python scripts/fingerprint.py ~/Downloads/train.npz ~/Downloads/test.npz Then add the public
-addresses by hand: a checksum says that a file arrived whole, not that it is the right one.
+Add the public addresses by hand: a checksum says that a file arrived whole, not that it is the right one.
+
+Example:
+  .venv/bin/python scripts/fingerprint.py ~/Downloads/train.npz ~/Downloads/test.npz
 """
 
 from __future__ import annotations

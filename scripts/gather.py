@@ -1,7 +1,7 @@
 """Join all suites of a plan: metrics.parquet, claims.json, and index.parquet with every artefact's fields.
 
 Example:
-  python scripts/gather.py --output results/demo
+  .venv/bin/python scripts/gather.py --output results/demo
 """
 
 from __future__ import annotations

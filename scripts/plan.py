@@ -3,18 +3,18 @@
 Writes nothing. Times come from finished jobs of the same scale; run a part to learn more.
 
 Examples:
-  python scripts/plan.py
-  python scripts/plan.py --scale paper
-  python scripts/plan.py --settings '{"scale": "small", "seeds": 5}' --jobs
+  .venv/bin/python scripts/plan.py
+  .venv/bin/python scripts/plan.py --scale paper
+  .venv/bin/python scripts/plan.py --settings '{"scale": "small", "seeds": 5}' --jobs
 """
 
 from __future__ import annotations
 
 import argparse
 
-from winnow.errors import run_main
+from winnow.errors import UserError, run_main
 from winnow.plan.estimate import estimate_downloads, estimate_stages, seeds_beyond_request
-from winnow.plan.plan import Plan, load_plan
+from winnow.plan.plan import Plan, load_plan, require_sources
 from winnow.plan.settings import add_settings, read_settings
 
 
@@ -60,8 +60,12 @@ def main() -> None:
     parser.add_argument("--jobs", action="store_true", help="also list every job with the suites that use it")
     arguments = parser.parse_args()
     values = read_settings(arguments).model_dump() | ({"scale": arguments.scale} if arguments.scale else {})
-    plan = load_plan(values)
+    plan = load_plan(values, check_sources=False)
     show(plan)
+    try:
+        require_sources(plan)
+    except UserError as error:
+        print(f"\nnote: {error}")
     if arguments.jobs:
         print()
         for reference in plan.graph.nodes:

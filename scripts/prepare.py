@@ -3,7 +3,7 @@
 The files must lie in STORE/../data/<dataset>/, where `snakemake download` puts them.
 
 Example, repeating a job by hand:
-  python scripts/prepare.py --spec results/demo/prepare/ID/spec.json --store results/demo \\
+  .venv/bin/python scripts/prepare.py --spec results/demo/prepare/ID/spec.json --store results/demo \\
       --output /tmp/again
 """
 

@@ -1,7 +1,7 @@
 """Write the HTML report: one self-contained file, for all suites of a plan or for one.
 
 Example:
-  python scripts/report.py --output results/demo/report/index.html
+  .venv/bin/python scripts/report.py --output results/demo/report/index.html
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Writes: s<seed>/subset.parquet (index, weight, rank), s<seed>/facts.json, s<seed
 method scores, spec.json, provenance.json and manifest.json.
 
 Example, repeating a job by hand:
-  python scripts/selection.py --spec results/demo/selection/ID/spec.json --store results/demo \\
+  .venv/bin/python scripts/selection.py --spec results/demo/selection/ID/spec.json --store results/demo \\
       --output /tmp/again
 """
 

@@ -5,7 +5,7 @@ Writes: s<seed>/signal.npy,
 spec.json, provenance.json and manifest.json.
 
 Example, repeating a job by hand:
-  python scripts/signals.py --spec results/demo/signals/ID/spec.json --store results/demo \\
+  .venv/bin/python scripts/signals.py --spec results/demo/signals/ID/spec.json --store results/demo \\
       --output /tmp/again
 """
 

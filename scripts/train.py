@@ -5,7 +5,7 @@ Writes: s<seed>/model.safetensors (weights), s<seed>/history.parquet (loss and l
 spec.json, provenance.json and manifest.json.
 
 Example, repeating a job by hand:
-  python scripts/train.py --spec results/demo/train/ID/spec.json --store results/demo \\
+  .venv/bin/python scripts/train.py --spec results/demo/train/ID/spec.json --store results/demo \\
       --output /tmp/again
 """
 

@@ -44,7 +44,6 @@ class Plugin:
     source: str
     needs: Callable[[Any], Signals]
     nested: Callable[[Any], bool]
-    seeded: bool
     version: int
 
     @property
@@ -67,7 +66,6 @@ def plugin(
     source: str = "",
     needs: Callable[[Any], Signals] = _needs_nothing,
     nested: Callable[[Any], bool] = _not_nested,
-    seeded: bool = True,
     version: int = 1,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under its module's name.
@@ -82,7 +80,7 @@ def plugin(
         room, name = function.__module__.split(".")[-2:]
         table = MappingProxyType({key: dict(value) for key, value in (variants or {"default": {}}).items()})
         _PLUGINS[room, name] = Plugin(
-            room, name, function.__module__, function, params, table, source, needs, nested, seeded, version
+            room, name, function.__module__, function, params, table, source, needs, nested, version
         )
         return function
 

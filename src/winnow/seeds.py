@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-AXES = ("data", "split", "init", "order", "augmentation", "selection", "clustering", "evaluation")
+AXES = ("data", "init", "order", "augmentation", "selection", "clustering", "evaluation")
 
 
 def derive(root: int, axis: str, repetition: int, *context: str | int) -> int:

@@ -13,17 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel
-
 from winnow import provenance
 from winnow.canonical import canonical_json
 from winnow.errors import UserError
 from winnow.plan.config import load_config
+from winnow.plan.specs import Spec as BaseSpec
 from winnow.plan.yamlfile import validate
-from winnow.store import MANIFEST, Artefact, building, write_json
+from winnow.store import MANIFEST, Artefact, building, content_digest, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
-Spec = TypeVar("Spec", bound=BaseModel)
+Spec = TypeVar("Spec", bound=BaseSpec)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,9 @@ class Job(Generic[Spec]):
         """Build the output; adds `spec.json` and `provenance.json` with the costs per repetition."""
         started = time.time()
         spec = self.spec.model_dump(mode="json")
-        with building(self.output, {"spec": canonical_json(spec), "code": self.code}) as artefact:
+        contents = {name: content_digest(self.input(ref)) for name, ref in sorted(self.spec.inputs().items())}
+        identity = {"spec": canonical_json(spec), "code": self.code, "inputs": canonical_json(contents)}
+        with building(self.output, identity) as artefact:
             yield artefact
             if artefact is None:
                 print(f"{self.output}: already there, made by a concurrent run of the same spec and code")

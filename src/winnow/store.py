@@ -3,7 +3,7 @@
 An artefact is built in `<root>/.work/<stage>/<id>/out` and renamed into `<root>/<stage>/<id>` once
 its `spec.json`, `provenance.json` and `manifest.json` (sha256 and size of every file) are written.
 A lock per id keeps two processes from building the same artefact; checkpoints live beside `out`,
-outlive a kill, and are refused by any other spec or code.
+outlive a kill, and are refused by any other spec, code or input.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _cpu_seconds() -> float:
 def building(final: Path, identity: dict[str, str]) -> Iterator[Artefact | None]:
     """Build the artefact `final`; yields None when a concurrent process has just built the same one.
 
-    identity: what the artefact is a function of (`spec` and `code`). The caller writes
+    identity: what the artefact is a function of (spec, code and the content of its inputs). The caller writes
     `provenance.json` last; leaving the block without an error writes the manifest and renames.
     """
     work = final.parent.parent / ".work" / final.parent.name / final.name
@@ -144,7 +144,7 @@ def _is_same(final: Path, identity: dict[str, str]) -> bool:
 
 
 def _checkpoints(work: Path, identity: dict[str, str]) -> Path:
-    """Return the checkpoint folder, emptied unless it belongs to exactly this spec and code."""
+    """Return the checkpoint folder, emptied unless it belongs to exactly this spec, code and input."""
     folder, stamp = work / "checkpoints", sha256_text(canonical_json(identity))
     owner = folder / "owner"
     if not owner.is_file() or owner.read_text() != stamp:
@@ -158,6 +158,12 @@ def _seal(out: Path, identity: dict[str, str]) -> None:
     files = sorted(path for path in out.rglob("*") if path.is_file())
     listing = {str(p.relative_to(out)): {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in files}
     write_json(out / MANIFEST, {"identity": identity, "files": listing})
+
+
+def content_digest(folder: Path) -> str:
+    """Return a digest of an artefact's data: all its files but `provenance.json`, which differs by run."""
+    listing = read_json(folder / MANIFEST)["files"]
+    return sha256_text(canonical_json({n: f["sha256"] for n, f in listing.items() if n != "provenance.json"}))
 
 
 def write_atomic(path: Path, content: bytes) -> None:

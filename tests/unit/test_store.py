@@ -304,7 +304,7 @@ def test_costs_add_up_per_repetition(final: Path) -> None:
         with pytest.raises(RuntimeError), artefact.timed(2):
             raise RuntimeError
         assert set(artefact.costs) == {"1", "2"}
-        assert 100 <= artefact.costs["1"].wall_s
+        assert artefact.costs["1"].wall_s >= 100
         assert 0 <= artefact.costs["2"].wall_s < artefact.costs["1"].wall_s
 
 

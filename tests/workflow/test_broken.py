@@ -52,7 +52,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
 
 def check_message(output: str, *parts: str) -> None:
-    """The output tells of one error (Snakemake repeats it at the end), without traceback, with these parts."""
+    """The output tells of one error (Snakemake repeats it at the end) with these parts, and no traceback."""
     assert "Traceback" not in output, output
     errors = {line for line in output.splitlines() if line.startswith("error: ")}
     assert len(errors) == 1, output
@@ -311,7 +311,7 @@ odd:
   shape: [8, 8, 1]
   classes: [a, b, c, d]
   files:
-    - {{name: odd.npz, urls: [], bytes: {file.stat().st_size}, sha256: {sha256_file(file)}}}
+    - {{name: odd.npz, urls: [], note: own, bytes: {file.stat().st_size}, sha256: {sha256_file(file)}}}
 """,
     )
     tree.replace("suites/tiny.yaml", "digits: {}", "odd: {}")

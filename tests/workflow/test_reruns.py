@@ -22,14 +22,20 @@ def tree(finished: Tree, tmp_path: Path) -> Tree:
     return finished.copy(tmp_path / "tree")
 
 
-def chosen(tree: Tree, keep: Callable[[str, str], bool]) -> set[Job]:
-    """Return those of all the tree's jobs for which keep(rule, output) holds."""
-    return {(rule, output) for rule, output in tree.planned("--forceall") if keep(rule, output)}
+@pytest.fixture(scope="module")
+def everything(finished: Tree) -> set[Job]:
+    """All jobs of the tree before any edit."""
+    return finished.planned("--forceall")
 
 
-def test_nothing_changed(tree: Tree) -> None:
+def among(jobs: set[Job], keep: Callable[[str, str], bool]) -> set[Job]:
+    """Return the jobs for which keep(rule, output) holds."""
+    return {(rule, output) for rule, output in jobs if keep(rule, output)}
+
+
+def test_nothing_changed(tree: Tree, everything: set[Job]) -> None:
     assert tree.planned() == set()
-    assert len(chosen(tree, lambda rule, output: rule == "train")) == 6
+    assert len(among(everything, lambda rule, output: rule == "train")) == 6
 
 
 def test_comments_and_docstrings(tree: Tree) -> None:
@@ -39,32 +45,32 @@ def test_comments_and_docstrings(tree: Tree) -> None:
     assert tree.planned() == set()
 
 
-def test_a_helper_that_every_stage_uses(tree: Tree) -> None:
+def test_a_helper_that_every_stage_uses(tree: Tree, everything: set[Job]) -> None:
     """The counterpart of the test above: the same file, but a statement."""
     tree.append("src/winnow/store.py", "\nMORE = 1\n")
-    assert tree.planned() == tree.planned("--forceall")
+    assert tree.planned() == everything
 
 
-def test_one_figure(tree: Tree) -> None:
+def test_one_figure(tree: Tree, everything: set[Job]) -> None:
     tree.append("src/winnow/figures/accuracy_vs_cost.py", "\nMORE = 1\n")
-    expected = chosen(tree, lambda rule, output: rule in REPORTS or "figures/accuracy_vs_cost" in output)
+    expected = among(everything, lambda rule, output: rule in REPORTS or "figures/accuracy_vs_cost" in output)
     assert {rule for rule, _ in expected} == DRAWN
     assert tree.planned() == expected
 
 
-def test_the_style_of_all_figures(tree: Tree) -> None:
+def test_the_style_of_all_figures(tree: Tree, everything: set[Job]) -> None:
     tree.append("src/winnow/figures/style.py", "\nMORE = 1\n")
-    assert tree.planned() == chosen(tree, lambda rule, output: rule in DRAWN)
+    assert tree.planned() == among(everything, lambda rule, output: rule in DRAWN)
 
 
 @pytest.mark.parametrize("ending", [".css", ".j2", ".js"])
-def test_the_report_s_templates(tree: Tree, ending: str) -> None:
+def test_the_report_s_templates(tree: Tree, everything: set[Job], ending: str) -> None:
     (template, *_) = sorted((tree.root / "src" / "winnow" / "report" / "templates").glob(f"*{ending}"))
     tree.append(str(template.relative_to(tree.root)), "\n")
-    assert tree.planned() == chosen(tree, lambda rule, output: rule in REPORTS)
+    assert tree.planned() == among(everything, lambda rule, output: rule in REPORTS)
 
 
-def test_a_helper_of_two_stages(tree: Tree) -> None:
+def test_a_helper_of_two_stages(tree: Tree, everything: set[Job]) -> None:
     """features.py serves embeddings and evaluation: training on all data and random subsets stay."""
     tree.append("src/winnow/train/engine/features.py", "\nMORE = 1\n")
 
@@ -73,14 +79,14 @@ def test_a_helper_of_two_stages(tree: Tree) -> None:
             rule in {"selection", "train"} and "sas" in output
         )
 
-    expected = chosen(tree, follows)
+    expected = among(everything, follows)
     assert {rule for rule, _ in expected} == {"signals", "selection", "train", "evaluate"} | MEASURED
     assert tree.planned() == expected
 
 
-def test_one_method(tree: Tree) -> None:
+def test_one_method(tree: Tree, everything: set[Job]) -> None:
     tree.append("src/winnow/select/sas.py", "\nMORE = 1\n")
-    expected = chosen(tree, lambda rule, output: "-sas-" in output or rule in MEASURED)
+    expected = among(everything, lambda rule, output: "-sas-" in output or rule in MEASURED)
     assert {rule for rule, _ in expected} == {"selection", "train", "evaluate"} | MEASURED
     assert tree.planned() == expected
 
@@ -90,40 +96,37 @@ def test_a_reader_that_no_dataset_uses(tree: Tree) -> None:
     assert tree.planned() == set()
 
 
-def test_two_swapped_hyper_parameters(tree: Tree) -> None:
-    before = tree.planned("--forceall")
+def test_two_swapped_hyper_parameters(tree: Tree, everything: set[Job]) -> None:
     tree.replace("suites/tiny.yaml", "lr: 1.0e-3, weight_decay: 1.0e-4", "lr: 1.0e-4, weight_decay: 1.0e-3")
 
     def follows(rule: str, output: str) -> bool:
         return rule != "prepare" and not (rule == "selection" and "-random-" in output)
 
     planned = tree.planned()
-    assert planned == chosen(tree, follows)
-    assert not {job for job in before if job[0] == "train"} & planned, "a training job kept its id"
+    assert planned == among(tree.planned("--forceall"), follows)
+    assert not {job for job in everything if job[0] == "train"} & planned, "a training job kept its id"
 
 
-def test_one_more_repetition(tree: Tree) -> None:
-    before = tree.planned("--forceall")
+def test_one_more_repetition(tree: Tree, everything: set[Job]) -> None:
     tree.replace("suites/tiny.yaml", "seeds: 2\n", "seeds: 3\n")
-    new = tree.planned("--forceall") - before
+    new = tree.planned("--forceall") - everything
     assert {rule for rule, _ in new} == {"train", "signals", "selection", "evaluate"}
     assert all("-s2-" in output for _, output in new)
-    assert tree.planned() == new | chosen(tree, lambda rule, output: rule in MEASURED)
+    assert tree.planned() == new | among(everything, lambda rule, output: rule in MEASURED)
 
 
-def test_one_more_fraction(tree: Tree) -> None:
-    before = tree.planned("--forceall")
+def test_one_more_fraction(tree: Tree, everything: set[Job]) -> None:
     tree.replace("suites/tiny.yaml", "epochs: [0.5]", "epochs: [0.5, 0.25]")
-    new = tree.planned("--forceall") - before
+    new = tree.planned("--forceall") - everything
     assert {rule for rule, _ in new} == {"train", "selection", "evaluate"}
     assert all("-f0.25-" in output for _, output in new)
-    assert tree.planned() == new | chosen(tree, lambda rule, output: rule in MEASURED)
+    assert tree.planned() == new | among(everything, lambda rule, output: rule in MEASURED)
 
 
-def test_fewer_fractions_and_repetitions_run_no_stage(tree: Tree) -> None:
-    """Asking for less reads what is there: only tables, figures and report are made again."""
+def test_fewer_repetitions_run_no_stage(tree: Tree, everything: set[Job]) -> None:
+    """Asking for less needs no new artefact: only tables, figures and report are made again."""
     tree.replace("suites/tiny.yaml", "seeds: 2\n", "seeds: 1\n")
-    assert tree.planned() == chosen(tree, lambda rule, output: rule in MEASURED)
+    assert tree.planned() == among(everything, lambda rule, output: rule in MEASURED)
 
 
 def test_where_and_how_fast_it_runs_changes_nothing(tree: Tree, tmp_path: Path) -> None:
@@ -134,15 +137,15 @@ def test_where_and_how_fast_it_runs_changes_nothing(tree: Tree, tmp_path: Path) 
     assert tree.planned("--config", "seeds=2") == set()
 
 
-def test_the_label_of_an_arm(tree: Tree) -> None:
+def test_the_label_of_an_arm(tree: Tree, everything: set[Job]) -> None:
     """The arms are part of the evidence's spec, so that it runs again: a second's work."""
     tree.replace("suites/tiny.yaml", "label: SAS,", "label: another name,")
-    assert tree.planned() == chosen(tree, lambda rule, output: rule in JUDGED)
+    assert tree.planned() == among(everything, lambda rule, output: rule in JUDGED)
 
 
-def test_the_margin_of_a_claim(tree: Tree) -> None:
+def test_the_margin_of_a_claim(tree: Tree, everything: set[Job]) -> None:
     tree.replace("suites/tiny.yaml", "margin: 0.0", "margin: 0.1")
-    assert tree.planned() == chosen(tree, lambda rule, output: rule in JUDGED)
+    assert tree.planned() == among(everything, lambda rule, output: rule in JUDGED)
 
 
 def test_an_edit_runs_once(tree: Tree) -> None:

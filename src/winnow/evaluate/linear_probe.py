@@ -27,7 +27,7 @@ class LinearProbeParams(Params):
     label_share: float = Field(default=1.0, gt=0, le=1)
 
 
-@plugin(params=LinearProbeParams, version=1, source="SAS release: L-BFGS, 100 iterations")
+@plugin(params=LinearProbeParams, version=2, source="SAS release: L-BFGS, 100 iterations")
 def evaluate(params: LinearProbeParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return test and validation accuracy (fractions) and the chosen penalty, each with its n."""
     from winnow.models.engine.logistic import fit_logistic, predict
@@ -38,9 +38,9 @@ def evaluate(params: LinearProbeParams, view: EvaluationView) -> dict[str, tuple
         shown, _ = stratified_split(labels, params.label_share, view.random)
         features, labels = features[shown], labels[shown]
     held, fitted = stratified_split(labels, params.validation, view.random)
-    scores, weights = [], None
-    for penalty in sorted(params.penalties, reverse=True):
-        weights = fit_logistic(features[fitted], labels[fitted], classes, penalty, params.iterations, weights)
+    scores = []
+    for penalty in params.penalties:
+        weights = fit_logistic(features[fitted], labels[fitted], classes, penalty, params.iterations)
         scores.append((accuracy(predict(features[held], weights), labels[held]), penalty))
     validation, penalty = max(scores)
     final = fit_logistic(features, labels, classes, penalty, params.iterations)

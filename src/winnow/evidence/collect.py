@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-from winnow.errors import UserError
+from winnow.errors import UserError, one_of
 from winnow.evidence.metrics import check_metrics
 from winnow.plan.expand import Cell
 from winnow.plan.plan import Plan
-from winnow.store import read_json, verified
+from winnow.store import MANIFEST, read_json, verified
 
 
 def collect_suite(plan: Plan, suite: str) -> pd.DataFrame:
     """Return the metrics of every cell and repetition of a suite; a missing one is an error."""
-    reader = _Reader(plan.config.scale_folder)
+    reader = _Reader(plan)
     rows = [
         row
         for cell in plan.graph.cells[suite]
@@ -24,20 +24,27 @@ def collect_suite(plan: Plan, suite: str) -> pd.DataFrame:
         for row in _rows(reader, suite, cell, seed)
     ]
     table = pd.DataFrame(rows)
+    for dataset, found in table.groupby("dataset")["precision"].unique().items():
+        if len(found) > 1:
+            raise UserError(
+                f"{suite}, {dataset}: models were trained in {one_of(found)}; compare in one precision. "
+                "Set `precision` of the trainer in the suite, or delete the models of one kind and run again."
+            )
     return check_metrics(
         table.sort_values(["dataset", "arm", "length", "fraction", "seed", "metric"], ignore_index=True)
     )
 
 
 class _Reader:
-    """Reads each artefact's provenance once."""
+    """Reads each artefact's provenance once, and refuses what other code or another spec made."""
 
-    def __init__(self, store: Path) -> None:
-        self.store = store
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.store = plan, plan.config.scale_folder
         self.seen: dict[str, dict[str, Any]] = {}
 
     def provenance(self, reference: str) -> dict[str, Any]:
         if reference not in self.seen:
+            _check_identity(self.plan, reference)
             self.seen[reference] = read_json(verified(self.store / reference, "provenance.json"))
         return self.seen[reference]
 
@@ -45,6 +52,16 @@ class _Reader:
         """Return (wall, CPU) seconds that one repetition took in these artefacts together."""
         costs = [self.provenance(reference)["costs"][str(seed)] for reference in references]
         return sum(cost["wall_s"] for cost in costs), sum(cost["cpu_s"] for cost in costs)
+
+
+def _check_identity(plan: Plan, reference: str) -> None:
+    stage, name = reference.split("/")
+    folder = plan.config.scale_folder / reference
+    identity = read_json(folder / MANIFEST)["identity"]
+    expected = {"spec": plan.spec(stage, name), "code": plan.code(stage, name)}
+    for key, value in expected.items():
+        if identity[key] != value:
+            raise UserError(f"{folder}: made by another {key} than the present one. Delete it and run again.")
 
 
 def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, Any]]:
@@ -72,6 +89,7 @@ def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, 
         "peak_memory_gb": max(reader.provenance(reference)["peak_rss_gb"] for reference in chain),
         "bytes_written": sum(reader.provenance(reference)["bytes_written"] for reference in chain),
         "device": trained["device_used"],
+        "precision": trained.get("precision_used", ""),
         "artefact": cell.evaluate,
     }
     path = verified(reader.store / cell.evaluate, f"s{seed}/metrics.json")
@@ -86,25 +104,23 @@ def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, 
 
 def provenance_rows(plan: Plan, suites: list[str]) -> list[dict[str, Any]]:
     """Return one row per artefact of the suites: what it cost, where and with which code it was made."""
-    rows = []
-    for reference, users in sorted(plan.graph.users.items()):
-        if users & set(suites):
-            folder = plan.config.scale_folder / reference
-            facts, manifest = (read_json(folder / "provenance.json"), read_json(folder / "manifest.json"))
-            rows.append(
-                {
-                    "id": reference.split("/")[1],
-                    "stage": reference.split("/")[0],
-                    "wall_s": facts["wall_s"],
-                    "cpu_s": facts["cpu_s"],
-                    "peak_rss_gb": facts["peak_rss_gb"],
-                    "bytes": facts["bytes_written"],
-                    "host": facts["machine"]["host"],
-                    "device": facts.get("device_used", "cpu"),
-                    "code": manifest["identity"]["code"],
-                    "started": facts["started"],
-                    "finished": facts["finished"],
-                    "packages": facts["packages"],
-                }
-            )
-    return rows
+    store = plan.config.scale_folder
+    wanted = sorted(reference for reference, users in plan.graph.users.items() if users & set(suites))
+    return [_provenance_row(store / reference) for reference in wanted]
+
+
+def _provenance_row(folder: Path) -> dict[str, Any]:
+    facts = read_json(verified(folder, "provenance.json"))
+    return {
+        "id": folder.name,
+        "stage": folder.parent.name,
+        "wall_s": facts["wall_s"],
+        "cpu_s": facts["cpu_s"],
+        "peak_rss_gb": facts["peak_rss_gb"],
+        "peak_gpu_gb": facts["peak_gpu_gb"],
+        "bytes": facts["bytes_written"],
+        "host": facts["machine"]["host"],
+        "device": facts.get("device_used", "cpu"),
+        "code": read_json(folder / MANIFEST)["identity"]["code"],
+        "facts": facts,
+    }

@@ -11,7 +11,8 @@ SOURCE = Path(__file__).resolve().parents[2]
 ROOT = SOURCE.parent
 
 # The plan reaches a stage only through its spec, and messages change no result.
-NOT_TRACKED = ("winnow.plan", "winnow.errors", "winnow.registry")
+NOT_TRACKED = ("winnow.errors", "winnow.registry")
+TRACKED_PLAN = ("winnow.plan.claims", "winnow.plan.catalogue")
 
 
 def code_digest(script: str, plugins: tuple[str, ...] = ()) -> str:
@@ -31,7 +32,7 @@ def _digest(script: str, plugins: tuple[str, ...]) -> str:
     seen: set[str] = set()
     while pending:
         module = pending.pop()
-        if module not in seen and not module.startswith(NOT_TRACKED):
+        if module not in seen and _is_tracked(module):
             seen.add(module)
             pending.extend(_imports(_file(module)))
     parts = [f"scripts.{script} {_tree_hash(path)}"]
@@ -51,6 +52,12 @@ def figure_options() -> dict[str, tuple[str, ...]]:
             if isinstance(node, ast.FunctionDef) and node.name == "draw":
                 found[path.stem] = tuple(a.arg for a in [*node.args.args[2:], *node.args.kwonlyargs])
     return found
+
+
+def _is_tracked(module: str) -> bool:
+    """The plan reaches a stage only through its spec, but for how claims and catalogue entries are read."""
+    in_plan = module == "winnow.plan" or module.startswith("winnow.plan.")
+    return module in TRACKED_PLAN or not (in_plan or module in NOT_TRACKED)
 
 
 def _file(module: str) -> Path:

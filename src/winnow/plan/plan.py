@@ -37,7 +37,9 @@ class Plan:
         """Return the job of an artefact id; an id that the plan does not have is a user's mistake."""
         reference = f"{stage}/{identity}"
         if reference not in self.graph.nodes:
-            raise UserError(f"{reference}: no such artefact in this plan; `make plan` lists them")
+            raise UserError(
+                f"{reference}: no such artefact in this plan; `python scripts/plan.py --jobs` lists them"
+            )
         return self.graph.nodes[reference]
 
     def inputs(self, stage: str, identity: str) -> dict[str, Any]:
@@ -112,9 +114,6 @@ class Plan:
         wanted = {r for cell in cells for r in (cell.evaluate, cell.train, *cell.upstream)}
         return [self.path(reference) for reference in sorted(wanted)]
 
-    def select_inputs(self, suite: str) -> list[str]:
-        return [self.path(r) for r in sorted({c.select for c in self.graph.cells[suite] if c.select})]
-
     def prepare_inputs(self, suite: str) -> list[str]:
         return [self.path(reference) for reference in sorted({cell.data for cell in self.graph.cells[suite]})]
 
@@ -144,10 +143,11 @@ class Plan:
         return canonical_json({"scale": self.config.scale, "suites": described})
 
 
-def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT) -> Plan:
+def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT, check_sources: bool = True) -> Plan:
     """Build the plan from settings (default: `config.yaml`), `datasets.yaml` and `suites/*.yaml`.
 
-    Raises UserError for every mistake in them, and when a mirror is set that is not there.
+    Raises UserError for every mistake in them, when a mirror is set that is not there, and, with
+    `check_sources`, when data can be had from nowhere.
     """
     settings = dict(load_yaml(root / "config.yaml") if values is None else values)
     config = load_config(settings)
@@ -163,7 +163,8 @@ def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT) -> Pla
         expand(graph, suite, config, catalogue)
         _check_figures(suite)
     plan = Plan(config, catalogue, suites, graph)
-    _check_sources(plan)
+    if check_sources:
+        require_sources(plan)
     return plan
 
 
@@ -187,7 +188,7 @@ def _check_figures(suite: Suite) -> None:
                 raise unknown(f"option of {figure.figure}", option, known[figure.figure], f"{where}.options")
 
 
-def _check_sources(plan: Plan) -> None:
+def require_sources(plan: Plan) -> None:
     """Refuse a plan whose data cannot be had: no URL, not in the mirror, not yet downloaded."""
     mirror = plan.config.mirror_folder
     for dataset in plan.datasets:

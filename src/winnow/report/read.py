@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from winnow import figures, provenance
+from winnow import figures
 from winnow.evidence.collect import provenance_rows
 from winnow.figures.layout import join_cost
 from winnow.figures.pareto import overview_arms
 from winnow.figures.style import save
-from winnow.plan.code import ROOT
 from winnow.plan.plan import Plan
 from winnow.report.inputs import FigureInput, ReportInput, SuiteInput
 from winnow.store import read_json
@@ -22,7 +22,7 @@ from winnow.tables import read_table
 
 def read_report(plan: Plan, suites: list[str], page: Path) -> ReportInput:
     """Return the report's content; draws the overview's figure into `figures/` beside the page."""
-    parts = [_suite(plan, name, page) for name in suites]
+    parts = [read_suite(plan, name, page) for name in suites]
     table = pd.concat([join_cost(part.summary, part.cost) for part in parts], ignore_index=True)
     arms = overview_arms({part.name: part.arms for part in parts})
     module = figures.load("pareto")
@@ -33,7 +33,8 @@ def read_report(plan: Plan, suites: list[str], page: Path) -> ReportInput:
     return ReportInput(plan.config.scale, parts, [overview])
 
 
-def _suite(plan: Plan, name: str, page: Path) -> SuiteInput:
+def read_suite(plan: Plan, name: str, page: Path) -> SuiteInput:
+    """Return one suite's content; paths to figures are relative to the page."""
     suite, folder = plan.suites[name], plan.suite_folder(name)
     rows = provenance_rows(plan, [name])
     return SuiteInput(
@@ -48,9 +49,7 @@ def _suite(plan: Plan, name: str, page: Path) -> SuiteInput:
         reproduction=read_table(folder / "reproduction.parquet"),
         figures=[_figure(f.figure, folder / "figures" / (f.name or f.figure), page) for f in suite.figures],
         environment=_environment(rows),
-        provenance=[
-            {k: v for k, v in row.items() if k not in ("packages", "started", "finished")} for row in rows
-        ],
+        provenance=[{key: value for key, value in row.items() if key != "facts"} for row in rows],
     )
 
 
@@ -61,21 +60,20 @@ def _figure(kind: str, stem: Path, page: Path) -> FigureInput:
 
 
 def _environment(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return where the artefacts were made; package versions that differ between them are all shown."""
-    versions: dict[str, set[str]] = {}
-    for row in rows:
-        for package, version in row["packages"].items():
-            versions.setdefault(package, set()).add(version)
-    facts = provenance.machine()
-    return {
-        "processor": facts["processor"],
-        "cores": facts["cores"],
-        "memory (GB)": facts["memory_gb"],
-        "platform": facts["platform"],
-        "devices used": ", ".join(sorted({row["device"] for row in rows})),
-        "hosts": ", ".join(sorted({row["host"] for row in rows})),
-        "first started": min(row["started"] for row in rows),
-        "last finished": max(row["finished"] for row in rows),
-        "git": provenance.git_state(ROOT),
-        "packages": {package: " and ".join(sorted(found)) for package, found in sorted(versions.items())},
+    """Return where the artefacts were made; values that differ between them are all shown."""
+    facts = [row["facts"] for row in rows]
+    machines = {key: _all(f["machine"][key] for f in facts) for key in facts[0]["machine"]}
+    packages = sorted({name for f in facts for name in f["packages"]})
+    return machines | {
+        "devices used": _all(row["device"] for row in rows),
+        "first started": min(f["started"] for f in facts),
+        "last finished": max(f["finished"] for f in facts),
+        "git commit": _all(
+            f"{f['git']['commit']}{' with changes' if f['git']['dirty'] else ''}" for f in facts
+        ),
+        "packages": {name: _all(f["packages"].get(name, "none") for f in facts) for name in packages},
     }
+
+
+def _all(values: Iterable[object]) -> str:
+    return " and ".join(sorted({str(value) for value in values}))

@@ -1,13 +1,13 @@
 """SAS: subsets that maximise augmentation similarity to the examples they leave out.
 
-Paper (Joshi and Mirzasoleiman, ICML 2023, equation 7 and algorithm 1): within each latent class
+Paper (Joshi and Mirzasoleiman, ICML 2023): within each latent class
 V_k maximise F(S) = sum of s_ij over i in V_k \\ S, j in S, by greedy followed by double greedy, with
 the same fraction of every class. s_ij is the expected cosine of augmented views, cut at zero.
 
 Released code (commit 5e57418): adding i zeroes row i of s, so that every gain stays the row sum. The
 result is the top row sums of un-augmented embeddings, diagonal included, floor(f n_k) per class.
 
-`lowest` is a negative control: the smallest row sums, with exact quotas.
+`lowest` is a negative control: the smallest row sums of the paper's similarities, with exact quotas.
 
 Double greedy may drop examples whose removal raises F. The budget is then restored by greedy, and
 the refined set is kept if its F is not below the plain greedy's: the budget is exact and the
@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
@@ -38,6 +38,14 @@ class SASParams(Params):
     keep: Literal["high", "low"] = "high"
     augment_views: int = Field(default=8, ge=0)
     layer: Literal["projection", "backbone"] = "projection"
+
+    @model_validator(mode="after")
+    def _switches_have_an_effect(self) -> SASParams:
+        if self.objective == "graph_cut" and (self.keep == "low" or self.diagonal):
+            raise ValueError("keep: low and diagonal: true need objective: row_sum (a cut has neither)")
+        if self.objective == "row_sum" and self.double_greedy:
+            raise ValueError("double_greedy: true needs objective: graph_cut")
+        return self
 
 
 RELEASED = {
@@ -83,7 +91,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: SAS
         order, fact = _choose(similarity, row_sums[group], int(count), params)
         orders.append(group[order])
         facts.append({"size": len(group), "chosen": int(count), **fact})
-    score = Score(row_sums, params.keep)
+    score = Score(row_sums, params.keep) if params.objective == "row_sum" else None
     if params.quotas == "floor":
         return subset(np.concatenate(orders), score, size=int(counts.sum()), facts={"classes": facts})
     return subset(interleave(orders, [len(group) for group in groups]), score, facts={"classes": facts})

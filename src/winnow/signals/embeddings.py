@@ -27,7 +27,7 @@ def needs(_: EmbeddingParams) -> Signals:
     return {"model": {}}
 
 
-@plugin(params=EmbeddingParams, needs=needs, source="SAS, arXiv 2302.09195, section 4")
+@plugin(params=EmbeddingParams, needs=needs, source="Joshi and Mirzasoleiman, ICML 2023, arXiv 2302.09195")
 def compute(params: EmbeddingParams, view: SignalView) -> np.ndarray:
     """Return (n, d) float32 embeddings; inner products are (expected) cosine similarities."""
     from winnow.signals.engine.encode import encode

@@ -33,7 +33,11 @@ def needs(params: LatentClassParams) -> Signals:
     return {} if params.source == "labels" else {"embeddings": {}}
 
 
-@plugin(params=LatentClassParams, needs=needs, source="SAS, arXiv 2302.09195, section 4.3 and released code")
+@plugin(
+    params=LatentClassParams,
+    needs=needs,
+    source="Joshi and Mirzasoleiman, ICML 2023, arXiv 2302.09195, and its released code",
+)
 def compute(params: LatentClassParams, view: SignalView) -> np.ndarray:
     """Return (n,) int64 latent classes."""
     labels = view.data.pool_labels()

@@ -22,6 +22,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     spec = job.spec
     protocol = registry.load("evaluate", spec.protocol.name, "spec: protocol.name")
     data = Dataset.open(job.input(spec.data))
+    artefact.facts["device_used"] = str(pick_device(job.device))
     for seed in spec.seeds:
         with artefact.timed(seed):
             metrics = protocol.function(protocol.params(**spec.protocol.params), _view(job, data, seed))

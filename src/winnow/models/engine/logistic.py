@@ -13,17 +13,15 @@ def fit_logistic(
     classes: int,
     penalty: float,
     iterations: int,
-    start: np.ndarray | None = None,
 ) -> np.ndarray:
     """Minimise mean cross-entropy + penalty / 2 * |W|^2 (the bias is free).
 
-    features: (n, d). labels: (n,) integers below `classes`. start: weights to begin with.
+    features: (n, d). labels: (n,) integers below `classes`.
     Returns (d + 1, classes) float64, the bias in the last row.
     """
     n, d = features.shape
     inputs = np.concatenate([features, np.ones((n, 1), features.dtype)], axis=1)
     rows = np.arange(n)
-    begin = np.zeros((d + 1, classes)) if start is None else start
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(d + 1, classes)
@@ -37,7 +35,11 @@ def fit_logistic(
         return loss + penalty / 2 * float(np.square(weights[:-1]).sum()), gradient.ravel()
 
     done = minimize(
-        objective, begin.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": iterations, "maxcor": 20}
+        objective,
+        np.zeros((d + 1) * classes),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations, "maxcor": 20},
     )
     return np.asarray(done.x).reshape(d + 1, classes)
 

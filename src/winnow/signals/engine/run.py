@@ -21,6 +21,7 @@ def compute_all(job: Job[SignalSpec], artefact: Artefact) -> None:
     for seed in spec.seeds:
         with artefact.timed(seed):
             view = _view(job, data, seed)
+            artefact.facts["device_used"] = str(view.device or "cpu")
             values = plugin.function(plugin.params(**spec.signal.params), view)
             _check(values, data, spec.signal.name)
             save_array(artefact.folder(seed) / "signal.npy", values)
