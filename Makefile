@@ -52,13 +52,13 @@ lint: $(READY) ## formats, lint, types, import layers, Snakemake's own lint
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt --check --line-length 110 Snakefile rules
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt --check Snakefile rules
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --lint
 
 format: $(READY) ## format Python and Snakemake files
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt --line-length 110 Snakefile rules
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt Snakefile rules
 
 bench: $(READY) ## time our code beside named peers (ARGS=sas for one)
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -1,6 +1,4 @@
 # The plan, and the few functions by which rules ask it.
-import contextlib
-import fcntl
 import os
 import re
 import sys
@@ -12,6 +10,7 @@ from winnow.canonical import canonical_json
 from winnow.errors import UserError
 from winnow.plan.code import code_digest
 from winnow.plan.plan import load_plan
+from winnow.plan.runlock import clear_stale_locks
 from winnow.plan.settings import export_settings
 from winnow.plan.yamlfile import load_yaml
 
@@ -29,28 +28,15 @@ GPUS = 0 if PLAN.config.device == "cpu" else 1
 CORE = "../envs/core.yaml"
 export_settings(PLAN.config)
 
-# Snakemake's lock outlives a killed run, this one does not: whoever holds it may clear what the dead left.
-with contextlib.suppress(OSError):
-    Path(".snakemake").mkdir(exist_ok=True)
-    RUNNING = open(".snakemake/running", "w")
-    fcntl.flock(RUNNING, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    for stale in Path(".snakemake/locks").glob("*.lock"):
-        stale.unlink()
+RUNNING = clear_stale_locks(Path(".snakemake"))
 
 
 wildcard_constraints:
     id=r"[^/]+",
     suite="|".join(PLAN.suites),
     dataset="|".join(PLAN.catalogue),
-    file="|".join(
-        re.escape(file.name)
-        for entry in PLAN.catalogue.values()
-        for file in entry.files
-    ),
-    figure="|".join(
-        Path(figure).stem for suite in PLAN.suites for figure in PLAN.figures(suite)
-    )
-    or "none",
+    file="|".join(re.escape(file.name) for entry in PLAN.catalogue.values() for file in entry.files),
+    figure="|".join(Path(figure).stem for suite in PLAN.suites for figure in PLAN.figures(suite)) or "none",
 
 
 def inputs(stage):

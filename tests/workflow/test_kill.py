@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from tree import Tree, broken_artefacts, make_tree, read_manifest
+from tree import Tree, broken_artefacts, read_manifest
 
 from winnow.canonical import sha256_file
 from winnow.evidence.metrics import COST_COLUMNS
@@ -186,7 +186,7 @@ def contents(tree: Tree) -> dict[str, str]:
 def test_killed_and_started_again(finished: Tree, killer: Killer, tmp_path: Path) -> None:
     expected = contents(finished)
     while len(killer.kills) < KILLS:
-        tree = make_tree(tmp_path / f"tree{len(killer.kills)}")
+        tree = finished.copy(tmp_path / f"tree{len(killer.kills)}", results=False)
         killer.finish(tree)
         killer.wait_for_orphans()
         assert broken_artefacts(tree.store) == []

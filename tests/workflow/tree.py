@@ -142,9 +142,10 @@ class Tree:
         """Yield every folder that stands under an artefact's final name."""
         return artefacts(self.store)
 
-    def copy(self, root: Path) -> Tree:
-        """Return a copy of the tree with all its results, times of last change included."""
-        shutil.copytree(self.root, root, symlinks=True)
+    def copy(self, root: Path, *, results: bool = True) -> Tree:
+        """Return a copy of the tree, times of last change included, with or without what it has made."""
+        made = shutil.ignore_patterns("results", ".snakemake")
+        shutil.copytree(self.root, root, symlinks=True, ignore=None if results else made)
         return Tree(root)
 
 
