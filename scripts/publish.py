@@ -1,6 +1,6 @@
 """Write a suite's measured results into the documentation: a Markdown page and its figures.
 
-Writes DIRECTORY/<suite>-<scale>.md and DIRECTORY/<suite>-<scale>/*.png.
+Writes into DIRECTORY: sas-small.md for suite `sas` at scale `small`, and sas-small/*.png.
 
 Example:
   .venv/bin/python scripts/publish.py --suite sas --settings '{"scale": "small"}' --output docs/results

@@ -444,7 +444,7 @@ def test_help_tells_what_a_script_writes(script: str) -> None:
         r"^(?:options|positional arguments):$", done.stdout, maxsplit=1, flags=re.MULTILINE
     )
     text = text.split("\n\n", maxsplit=1)[1]
-    assert re.search(r"\w\.(json|npy|parquet|html|png|yaml|gz)\b|\bprints?\b", text, re.IGNORECASE), text
+    assert re.search(r"\w\.(json|npy|parquet|html|md|png|yaml|gz)\b|\bprints?\b", text, re.IGNORECASE), text
     assert f"python scripts/{script}.py" in text, "shows an example"
     for option in re.findall(r"(?<= )--[a-z-]+", text):
         assert option in options, f"the example's {option} does not exist"

@@ -230,7 +230,7 @@ def test_damaged_input(
             "provenance.json",
         ),
         ("export", ["--output", "again"], "selection", "sas-paper-f0.50-s1", "s1/subset.parquet"),
-        ("export", ["--output", "again"], "selection", "sas-paper-f0.50-s1", "s1/scores.parquet"),
+        ("export", ["--output", "again"], "selection", "random-plain-s1", "s1/facts.json"),
     ],
 )
 def test_damaged_input_of_a_table(

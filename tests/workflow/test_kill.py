@@ -171,16 +171,15 @@ def contents(tree: Tree) -> dict[str, str]:
             if name != "provenance.json":
                 found[f"{folder.parent.name}/{folder.name}/{name}"] = entry["sha256"]
     suite = tree.store / "suites" / "tiny"
-    tables = [suite / "summary.parquet", suite / "reproduction.parquet", suite / "claims.json"]
-    for path in (
-        *tables,
-        *sorted((suite / "registry").iterdir()),
-        *suite.glob("figures/accuracy_vs_fraction.*"),
-    ):
-        found[str(path.relative_to(tree.store))] = sha256_file(path)
-    for path in (tree.store / "claims.json", tree.store / "index.parquet"):
-        found[path.name] = sha256_file(path)
-    return found
+    files = [suite / name for name in ("summary.parquet", "reproduction.parquet", "claims.json")]
+    files += [*(suite / "registry").iterdir(), *suite.glob("figures/accuracy_vs_fraction.*")]
+    files += [tree.store / "claims.json", tree.store / "index.parquet"]
+    return found | {str(path.relative_to(tree.store)): sha256_file(path) for path in files}
+
+
+def values(tree: Tree) -> pd.DataFrame:
+    """Return the metrics without what they cost."""
+    return pd.read_parquet(tree.store / "metrics.parquet").drop(columns=list(COST_COLUMNS))
 
 
 def test_killed_and_started_again(finished: Tree, killer: Killer, tmp_path: Path) -> None:
@@ -191,10 +190,7 @@ def test_killed_and_started_again(finished: Tree, killer: Killer, tmp_path: Path
         killer.wait_for_orphans()
         assert broken_artefacts(tree.store) == []
         assert contents(tree) == expected
-        tables = [pd.read_parquet(t.store / "metrics.parquet") for t in (tree, finished)]
-        pd.testing.assert_frame_equal(
-            *[table.drop(columns=COST_COLUMNS) for table in tables], check_exact=True
-        )
+        pd.testing.assert_frame_equal(values(tree), values(finished), check_exact=True)
     assert set(killer.kills) == {"kill_everything", "kill_snakemake", "kill_one_job"}
     assert max(killer.resumed, default=0) > 0, "no training was resumed from a checkpoint"
     print(f"{len(killer.kills)} kills in {len(killer.runs)} runs; resumed at steps {sorted(killer.resumed)}")
