@@ -11,7 +11,8 @@ from winnow.evidence.cost import cost_table, pareto
 
 def seeds(arm, totals, **fields):
     given = rows(arm, [0.5] * len(totals), **fields)
-    return [row | {"total_wall_s": total} for row, total in zip(given, totals, strict=True)]
+    spent = [{"total_wall_s": 2 * total, "training_cpu_s": total - 8.0} for total in totals]
+    return [row | own for row, own in zip(given, spent, strict=True)]
 
 
 def test_medians_over_seeds_with_selection_and_training_apart():
@@ -19,7 +20,7 @@ def test_medians_over_seeds_with_selection_and_training_apart():
     assert len(found) == 1
     cell = found.iloc[0]
     assert (cell["total_wall_s"], cell["selection_wall_s"], cell["relative_total"]) == (
-        11.0,
+        22.0,
         4.0,
         1.0,
     )
@@ -27,7 +28,7 @@ def test_medians_over_seeds_with_selection_and_training_apart():
         cell["training_wall_s"],
         cell["evaluation_wall_s"],
         cell["total_cpu_s"],
-    ) == (10.0, 3.0, 28.0)
+    ) == (10.0, 3.0, 11.0)
     assert (cell["peak_memory_gb"], cell["bytes_written"], cell["device"]) == (
         0.5,
         1000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -30,12 +31,12 @@ class Run:
     """One run of the workflow in a session of its own, by which its processes are found."""
 
     def __init__(self, tree: Tree, log: Path) -> None:
-        self.tree, self.log = tree, log
+        self.tree, self.log, self.started = tree, log, time.time_ns()
         with log.open("w") as output:
             self.process = subprocess.Popen(
                 tree.command(),
                 cwd=tree.root,
-                env=tree.environment(WINNOW_CHECKPOINT_SECONDS="0.2"),
+                env=tree.environment(WINNOW_CHECKPOINT_SECONDS="0.1"),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -72,13 +73,21 @@ class Run:
             return True
         return False
 
-    def reaches_a_job(self) -> bool:
-        """Wait until a stage script runs; False when the run ended before."""
+    def reaches(self, sign: Callable[[], object]) -> bool:
+        """Wait for a sign; False when the run ended before."""
         while self.process.poll() is None:
-            if self.jobs():
+            if sign():
                 return True
-            time.sleep(0.05)
+            time.sleep(0.02)
         return False
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints that this run has written."""
+        found = []
+        for path in self.tree.store.glob(".work/train/*/checkpoints/*.safetensors"):
+            with contextlib.suppress(FileNotFoundError):
+                found += [path] if path.stat().st_mtime_ns > self.started else []
+        return found
 
 
 def kill_everything(run: Run, _: random.Random) -> bool:
@@ -137,10 +146,16 @@ class Killer:
                 self.span *= 1.5
 
     def _moment(self, run: Run) -> bool:
-        """Wait for a random moment, every fifth time while Snakemake still plans; False at the run's end."""
-        if self.chance.random() < 0.2:
+        """Wait for a random moment: while Snakemake plans, in some job, or soon after a checkpoint.
+
+        False when the run ended by itself before it.
+        """
+        draw = self.chance.random()
+        if draw < 0.2:
             return run.lasts(self.chance.uniform(0, 2))
-        return run.reaches_a_job() and run.lasts(self.chance.uniform(0, self.span))
+        if draw < 0.5:
+            return run.reaches(run.checkpoints) and run.lasts(self.chance.uniform(0, 0.1))
+        return run.reaches(run.jobs) and run.lasts(self.chance.uniform(0, self.span))
 
     def _look(self, tree: Tree) -> None:
         assert broken_artefacts(tree.store) == []

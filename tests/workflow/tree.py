@@ -40,7 +40,7 @@ scales:
           name: simclr
           params: {precision: fp32, lr: 1.0e-3, weight_decay: 1.0e-4, projection: 16}
         model: {name: convnet, params: {depth: 2, width: 8, norm: batch}}
-        epochs: 15
+        epochs: 30
         batch_size: 128
       training: *digits
       evaluation: {name: linear_probe, params: {iterations: 20}}

@@ -13,9 +13,9 @@ def cost_table(metrics: pd.DataFrame, reference: str) -> pd.DataFrame:
     """Return the median cost over seeds of each (suite, arm, dataset, fraction, length).
 
     Every seed of a cell counts once, however many metric rows repeat its cost. Columns: the keys, device, the
-    cost columns (seconds, GB, bytes), total_cpu_s (selection + training + evaluation) and relative_total, the
-    wall time over that of the `reference` arm (full data) on the same dataset. The reference is taken at the
-    same length, or at its only one. Times on different devices do not compare: relative_total is NaN there.
+    cost columns (seconds, GB, bytes), total_cpu_s (selection + training + evaluation) and relative_total:
+    processor time over that of the `reference` arm (full data) on the same dataset. The reference is taken at
+    the same length, or at its only one. Times on different devices do not compare: NaN there.
     Raises `UserError` for a broken table and where the reference has no result.
     """
     seeds = per_seed(check_metrics(metrics))
@@ -47,8 +47,8 @@ def _relative(table: pd.DataFrame, reference: str) -> pd.DataFrame:
         raise unknown("reference arm", reference, table["arm"].unique(), "metrics")
     rows = [_reference_row(full, cell, reference) for cell in table[list(CELL)].itertuples(index=False)]
     base = table.loc[rows].reset_index(drop=True)
-    comparable = (table["device"] == base["device"]) & (base["total_wall_s"] > 0)
-    return table.assign(relative_total=(table["total_wall_s"] / base["total_wall_s"]).where(comparable))
+    comparable = (table["device"] == base["device"]) & (base["total_cpu_s"] > 0)
+    return table.assign(relative_total=(table["total_cpu_s"] / base["total_cpu_s"]).where(comparable))
 
 
 def _reference_row(full: pd.DataFrame, cell: tuple[object, ...], reference: str) -> int:

@@ -25,7 +25,7 @@ def draw(
     arms: dict[str, dict[str, Any]],
     metric: str = "test_accuracy",
     length: str | None = None,
-    cost: str = "total_wall_s",
+    cost: str = "total_cpu_s",
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw a metric's mean and interval per arm against its cost (log axis), with the Pareto front.
 

@@ -33,7 +33,8 @@ COLUMNS = [
     "ci_high",
 ]
 COSTS = {
-    "total_wall_s": "total cost: selection + training + evaluation",
+    "total_cpu_s": "processor time: selection + training + evaluation",
+    "total_wall_s": "wall time: selection + training + evaluation",
     "selection_wall_s": "cost of selection",
     "training_wall_s": "cost of training",
 }

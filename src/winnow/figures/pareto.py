@@ -39,7 +39,7 @@ def draw(
     table: pd.DataFrame,
     arms: dict[str, dict[str, Any]],
     metric: str = "test_accuracy",
-    cost: str = "total_wall_s",
+    cost: str = "total_cpu_s",
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw all cells by cost and metric with the Pareto front of each dataset.
 
