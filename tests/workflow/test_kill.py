@@ -105,10 +105,11 @@ def kill_snakemake(run: Run, _: random.Random) -> bool:
 
 def kill_one_job(run: Run, chance: random.Random) -> bool:
     """Snakemake lives on, reports the job as failed, and does what does not need it."""
-    jobs = run.jobs()
-    if jobs:
-        chance.choice(jobs).kill()
-    return bool(jobs)
+    try:
+        chance.choice(run.jobs()).kill()
+    except (IndexError, psutil.NoSuchProcess):
+        return False
+    return True
 
 
 class Killer:
@@ -142,8 +143,8 @@ class Killer:
                 if run.process.returncode == 0:
                     return
                 assert hurt, run.log.read_text()
-            if len(list(tree.artefacts())) == before:
-                self.span *= 1.5
+            progress = len(list(tree.artefacts())) > before
+            self.span = 2.0 if progress else self.span * 1.5
 
     def _moment(self, run: Run) -> bool:
         """Wait for a random moment: while Snakemake plans, in some job, or soon after a checkpoint.
@@ -199,8 +200,10 @@ def values(tree: Tree) -> pd.DataFrame:
 
 def test_killed_and_started_again(finished: Tree, killer: Killer, tmp_path: Path) -> None:
     expected = contents(finished)
-    while len(killer.kills) < KILLS:
-        tree = finished.copy(tmp_path / f"tree{len(killer.kills)}", results=False)
+    for number in itertools.count():
+        if len(killer.kills) >= KILLS:
+            break
+        tree = finished.copy(tmp_path / f"tree{number}", results=False)
         killer.finish(tree)
         killer.wait_for_orphans()
         assert broken_artefacts(tree.store) == []
