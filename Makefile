@@ -60,12 +60,19 @@ format: $(READY) ## format Python and Snakemake files
 	$(BIN)/ruff format .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakefmt Snakefile rules
 
-bench: $(READY) ## time our code beside named peers (ARGS=sas for one)
+.venv/.bench: $(READY) envs/lock-bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/lock-bench.txt
+	@touch $@
+
+bench: .venv/.bench ## time our code beside named peers (ARGS=sas for one)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-lock: ## resolve pyproject.toml into envs/lock.txt (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet --output-file envs/lock.txt
+LOCK := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
+
+lock: ## resolve pyproject.toml into envs/lock.txt and, with the benchmarks' peers, lock-bench.txt (needs uv)
+	$(LOCK) --output-file envs/lock.txt
+	$(LOCK) --extra bench --constraint envs/lock.txt --output-file envs/lock-bench.txt
 
 clean: ## delete results and caches (the data in results/data is kept)
 	rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

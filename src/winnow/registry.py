@@ -44,6 +44,7 @@ class Plugin:
     source: str
     needs: Callable[[Any], Signals]
     nested: Callable[[Any], bool]
+    resamples: bool
     version: int
 
     @property
@@ -66,21 +67,33 @@ def plugin(
     source: str = "",
     needs: Callable[[Any], Signals] = _needs_nothing,
     nested: Callable[[Any], bool] = _not_nested,
+    resamples: bool = False,
     version: int = 1,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under its module's name.
 
     params: parameter class. variants: name -> parameter values that differ from the defaults, the
     first one is used when a suite names none. needs: signals (name -> their parameters) for given
-    parameters. nested: whether one full ordering serves every budget. version: of a protocol's
-    metrics; raise it with every fix.
+    parameters. nested: whether one full ordering serves every budget. resamples: whether a method
+    takes the whole pool (fraction 1) and decides how often, or how much, each example counts.
+    version: of a protocol's metrics; raise it with every fix.
     """
 
     def register(function: Function) -> Function:
         room, name = function.__module__.split(".")[-2:]
         table = MappingProxyType({key: dict(value) for key, value in (variants or {"default": {}}).items()})
         _PLUGINS[room, name] = Plugin(
-            room, name, function.__module__, function, params, table, source, needs, nested, version
+            room,
+            name,
+            function.__module__,
+            function,
+            params,
+            table,
+            source,
+            needs,
+            nested,
+            resamples,
+            version,
         )
         return function
 

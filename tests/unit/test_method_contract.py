@@ -25,11 +25,29 @@ def make_view(n: int = 90, classes: int = 5, seed: int = 0, rows: np.ndarray | N
     random = np.random.default_rng(seed)
     embeddings = random.normal(size=(n, 12)).astype(np.float32) if rows is None else rows
     labels = random.integers(classes, size=n)
-    return View(
-        n,
-        labels,
-        {"embeddings": embeddings, "latent_classes": random.integers(classes, size=n)},
-    )
+    return View(n, labels, make_signals(embeddings, labels, random.integers(classes, size=n), random))
+
+
+def make_signals(
+    rows: np.ndarray, labels: np.ndarray, latent: np.ndarray, random: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Every signal that a method may need; `rows` stands for features and embeddings."""
+    n, classes, epochs, proxies = len(rows), int(labels.max()) + 1, 6, 3
+    logits = random.normal(size=(n, classes)).astype(np.float32)
+    logits[np.arange(n), labels] += 1
+    return {
+        "embeddings": rows,
+        "latent_classes": latent,
+        "features": rows.copy(),
+        "logits": logits,
+        "heldout_logits": (logits + random.normal(size=logits.shape)).astype(np.float32),
+        "loss_history": random.exponential(size=(n, epochs)).astype(np.float32),
+        "margin_history": random.normal(size=(n, epochs)).astype(np.float32),
+        "correct_history": random.integers(2, size=(n, epochs)).astype(np.uint8),
+        "residual_norms": random.exponential(size=(n, proxies)).astype(np.float32),
+        "gradient_norms": random.exponential(size=(n, proxies)).astype(np.float32),
+        "adversarial_distances": random.exponential(size=n).astype(np.float32),
+    }
 
 
 def choose(name: str, variant: str, view: View, budget: int | None, seed: int = 3) -> Subset:
@@ -39,33 +57,49 @@ def choose(name: str, variant: str, view: View, budget: int | None, seed: int = 
     return chosen
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+def resamples(name: str) -> bool:
+    return registry.load("select", name, "test").resamples
+
+
+# Drawn at random, or by position: permuting the pool does not permute the choice.
+BY_CHANCE = {("random", "plain"), ("random", "quota"), ("random", "stratified"), ("full", "default")}
+
+SIZED = [case for case in CASES if not resamples(case[0])]
+RESAMPLING = [case for case in CASES if resamples(case[0])]
+NESTED = [case for case in CASES if params_of(*case)[0].nested(params_of(*case)[1])]
+DETERMINISTIC = [case for case in CASES if case not in BY_CHANCE]
+
+
+@pytest.mark.parametrize(("name", "variant"), SIZED)
 @pytest.mark.parametrize("budget", [0, 1, 37, 89, 90, None])
 def test_budget_is_exact_and_positions_are_distinct(name: str, variant: str, budget: int | None) -> None:
     chosen = choose(name, variant, make_view(), budget)
     assert chosen.index.dtype == np.int64 and chosen.weight.dtype == np.float32
-    assert len(set(chosen.index)) == len(chosen.index)
+    for part in np.split(chosen.index, chosen.rounds):
+        assert len(set(part)) == len(part)
+
+
+@pytest.mark.parametrize(("name", "variant"), RESAMPLING)
+def test_resampling_keeps_every_example(name: str, variant: str) -> None:
+    view = make_view()
+    assert set(choose(name, variant, view, view.n).index) == set(range(view.n))
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_equal_seeds_give_equal_subsets(name: str, variant: str) -> None:
-    first, second = (choose(name, variant, make_view(), 40) for _ in range(2))
-    assert (first.index == second.index).all()
+    budget = 90 if resamples(name) else 40
+    first, second = (choose(name, variant, make_view(), budget) for _ in range(2))
+    assert (first.index == second.index).all() and (first.weight == second.weight).all()
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_inputs_are_not_changed(name: str, variant: str) -> None:
     view = make_view()
     before = {key: value.copy() for key, value in view.signals.items()}
-    choose(name, variant, view, 40)
+    labels = view.labels.copy()
+    choose(name, variant, view, 90 if resamples(name) else 40)
     assert all((view.signals[key] == before[key]).all() for key in before)
-
-
-NESTED = [
-    (name, variant)
-    for name, variant in CASES
-    if params_of(name, variant)[0].nested(params_of(name, variant)[1])
-]
+    assert (view.labels == labels).all()
 
 
 @pytest.mark.parametrize(("name", "variant"), NESTED)
@@ -76,38 +110,47 @@ def test_nested_methods_give_prefixes(name: str, variant: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
-@pytest.mark.parametrize("kind", ["constant", "duplicated", "one class", "singletons"])
+@pytest.mark.parametrize("kind", ["constant", "duplicated", "one class", "empty class", "singletons"])
 def test_degenerate_inputs_are_handled(name: str, variant: str, kind: str) -> None:
-    n = 40
-    base = np.random.default_rng(1).normal(size=(n, 12)).astype(np.float32)
-    rows = {
-        "constant": np.ones_like(base),
-        "duplicated": np.repeat(base[:20], 2, axis=0),
-    }.get(kind, base)
-    classes = {"one class": np.zeros(n, int), "singletons": np.arange(n)}.get(kind, np.arange(n) % 3)
-    view = View(n, classes, {"embeddings": rows, "latent_classes": classes})
-    for budget in (0, 7, n):
+    n, random = 40, np.random.default_rng(1)
+    classes = {
+        "one class": np.zeros(n, int),
+        "empty class": np.arange(n) % 3 * 2,
+        "singletons": np.arange(n),
+    }.get(kind, np.arange(n) % 4)
+    signals = make_signals(random.normal(size=(n, 12)).astype(np.float32), classes, classes, random)
+    if kind == "constant":
+        signals = {key: np.ones_like(value) for key, value in signals.items()}
+    if kind == "duplicated":
+        signals = {key: np.repeat(value[: n // 2], 2, axis=0) for key, value in signals.items()}
+        classes = np.repeat(classes[: n // 2], 2)
+    view = View(n, classes, signals)
+    for budget in (n,) if resamples(name) else (0, 7, n):
         choose(name, variant, view, budget)
-
-
-DETERMINISTIC = [(name, variant) for name, variant in CASES if name not in ("random", "full")]
 
 
 @pytest.mark.parametrize(("name", "variant"), DETERMINISTIC)
 def test_permuting_the_pool_permutes_the_choice(name: str, variant: str) -> None:
     view = make_view(seed=5)
     order = np.random.default_rng(9).permutation(view.n)
-    moved = View(
-        view.n,
-        view.labels[order],
-        {key: value[order] for key, value in view.signals.items()},
-    )
-    assert set(order[choose(name, variant, moved, 33).index]) == set(choose(name, variant, view, 33).index)
+    moved = View(view.n, view.labels[order], {key: value[order] for key, value in view.signals.items()})
+    budget = view.n if resamples(name) else 33
+    found = np.sort(order[choose(name, variant, moved, budget).index])
+    assert found.tolist() == np.sort(choose(name, variant, view, budget).index).tolist()
 
 
-@pytest.mark.parametrize(("name", "variant"), DETERMINISTIC)
-def test_values_that_are_not_finite_are_refused(name: str, variant: str) -> None:
+NEEDS = [
+    (name, variant, signal)
+    for name, variant in CASES
+    for signal in params_of(name, variant)[0].needs(params_of(name, variant)[1])
+    if signal not in ("latent_classes", "correct_history")
+]
+
+
+@pytest.mark.parametrize(("name", "variant", "signal"), NEEDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(name: str, variant: str, signal: str, value: float) -> None:
     view = make_view()
-    view.signals["embeddings"][3, 2] = np.nan
+    view.signals[signal].reshape(view.n, -1)[3, 0] = value
     with pytest.raises(UserError, match="finite"):
-        choose(name, variant, view, 10)
+        choose(name, variant, view, view.n if resamples(name) else 10)

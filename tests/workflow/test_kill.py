@@ -149,13 +149,13 @@ class Killer:
     def _moment(self, run: Run) -> bool:
         """Wait for a random moment: while Snakemake plans, in some job, or soon after a checkpoint.
 
-        False when the run ended by itself before it.
+        Until a training has been resumed, only the last. False when the run ended by itself before.
         """
         draw = self.chance.random()
-        if draw < 0.2:
-            return run.lasts(self.chance.uniform(0, 2))
-        if draw < 0.5:
+        if draw < 0.3 or not self.resumed:
             return run.reaches(run.checkpoints) and run.lasts(self.chance.uniform(0, 0.1))
+        if draw < 0.5:
+            return run.lasts(self.chance.uniform(0, 2))
         return run.reaches(run.jobs) and run.lasts(self.chance.uniform(0, self.span))
 
     def _look(self, tree: Tree) -> None:
@@ -200,10 +200,8 @@ def values(tree: Tree) -> pd.DataFrame:
 
 def test_killed_and_started_again(finished: Tree, killer: Killer, tmp_path: Path) -> None:
     expected = contents(finished)
-    for number in itertools.count():
-        if len(killer.kills) >= KILLS:
-            break
-        tree = finished.copy(tmp_path / f"tree{number}", results=False)
+    while len(killer.kills) < KILLS:
+        tree = finished.copy(tmp_path / f"tree{len(killer.runs)}", results=False)
         killer.finish(tree)
         killer.wait_for_orphans()
         assert broken_artefacts(tree.store) == []

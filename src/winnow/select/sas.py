@@ -21,12 +21,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
 from winnow.select.engine.graph_cut import cut_value, double_greedy, greedy
 from winnow.select.engine.quotas import groups_of, interleave, quotas
 from winnow.select.engine.similarity import Similarity
-from winnow.select.engine.subset import Score, Subset, View, subset
+from winnow.select.engine.subset import Score, Subset, View, finite, subset
 
 
 class SASParams(Params):
@@ -79,9 +78,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: SAS
 
     signals: `embeddings` (n, d) whose inner products are the similarities, `latent_classes` (n,).
     """
-    embeddings = np.asarray(view.signals["embeddings"], dtype=np.float32)
-    if not np.isfinite(embeddings).all():
-        raise UserError("sas: embeddings: a value is not finite")
+    embeddings = finite(view, "embeddings", "sas").astype(np.float32, copy=False)
     groups = groups_of(np.asarray(view.signals["latent_classes"]))
     counts = _counts([len(group) for group in groups], budget, view, params)
     row_sums, orders, facts = np.zeros(view.n), [], []

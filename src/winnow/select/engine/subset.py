@@ -43,7 +43,9 @@ class Score:
 class Subset:
     """Positions in the pool in selection order, with weights; a position may repeat (up-sampling).
 
-    size: what the method promises where that is not the budget (a released code that floors shares).
+    size: what the method promises where that is not the budget (a released code that floors shares, a
+    method that up-samples). rounds: a schedule is that many subsets one after another in `index`, all of
+    the same size; epoch e trains on part e modulo rounds.
     """
 
     index: np.ndarray
@@ -51,6 +53,7 @@ class Subset:
     score: Score | None = None
     size: int | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int = 1
 
 
 def subset(
@@ -58,18 +61,39 @@ def subset(
     score: Score | None = None,
     size: int | None = None,
     facts: Mapping[str, Any] | None = None,
+    weight: np.ndarray | None = None,
+    rounds: int = 1,
 ) -> Subset:
-    """Return a subset with weight 1 for every example."""
-    return Subset(index.astype(np.int64), np.ones(len(index), np.float32), score, size, facts or {})
+    """Return a subset, with weight 1 for every example unless weights are given."""
+    weights = np.ones(len(index), np.float32) if weight is None else np.asarray(weight, np.float32)
+    return Subset(np.asarray(index, np.int64), weights, score, size, facts or {}, rounds)
+
+
+def finite(view: View, name: str, method: str) -> np.ndarray:
+    """Return a signal as it was computed; a value that is not finite is an error."""
+    values = np.asarray(view.signals[name])
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        raise UserError(f"{method}: {name}: a value is not finite")
+    return values
+
+
+def labelled(view: View, method: str) -> np.ndarray:
+    """Return the labels; an example without one is an error."""
+    if (view.labels < 0).any():
+        raise UserError(f"{method}: needs a label for every example; some have none")
+    return view.labels
 
 
 def check(chosen: Subset, view: View, budget: int | None) -> None:
-    """Refuse a subset that breaks the contract: range, finite weights, exact budget."""
+    """Refuse a subset that breaks the contract: range, finite weights (0 or more), exact budget."""
     index, weight = chosen.index, chosen.weight
     if len(index) and (index.min() < 0 or index.max() >= view.n):
         raise UserError(f"the method chose position {index.max()}, outside the pool of {view.n} examples")
     if len(weight) != len(index) or not np.isfinite(weight).all():
         raise UserError("the method's weights are not one finite number per chosen example")
+    if (weight < 0).any():
+        raise UserError("the method gave a negative weight")
     wanted = (view.n if budget is None else budget) if chosen.size is None else chosen.size
-    if len(index) != wanted:
-        raise UserError(f"the method chose {len(index)} examples for a budget of {wanted}")
+    if len(index) != wanted * chosen.rounds:
+        part = f" in {chosen.rounds} rounds" if chosen.rounds > 1 else ""
+        raise UserError(f"the method chose {len(index)} examples{part} for a budget of {wanted}")
