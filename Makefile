@@ -31,7 +31,7 @@ demo: $(READY) ## run every suite on bundled data, minutes on a laptop; ends wit
 	$(SNAKEMAKE) all --quiet rules host --config scale=demo $(CONFIG)
 	@echo "Report: $(CURDIR)/results/demo/report/index.html"
 
-small: $(READY) ## run every suite on real public data, about an hour on two cores (CONFIG='mirror=/data')
+small: $(READY) ## run every suite on real public data, about an hour each on two cores (CONFIG='mirror=/data')
 	$(SNAKEMAKE) all --quiet rules host --config scale=small $(CONFIG)
 	@echo "Report: $(CURDIR)/results/small/report/index.html"
 

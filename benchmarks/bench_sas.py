@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.comparison import Comparison, peak_gb, timed
 from winnow.select.engine.graph_cut import cut_value
-from winnow.select.engine.similarity import Similarity
+from winnow.select.engine.similarity import InnerProducts
 from winnow.select.engine.subset import View
 from winnow.select.sas import RELEASED, SASParams, select
 
@@ -68,7 +68,7 @@ def run() -> Iterator[Comparison]:
     memory = peak_gb()
     similarity_s, similarity = timed(lambda: released_similarity(torch.from_numpy(rows)))
     order_s, order = timed(lambda: released_order(similarity))
-    judge = Similarity(rows, 0.0, 2.0)
+    judge = InnerProducts(rows, 0.0, 2.0)
     reference = cut_value(judge, order[:budget])
     for variant, (seconds, index) in ours.items():
         yield Comparison(

@@ -1,6 +1,7 @@
 # Draw one figure of a suite as PDF and PNG, beside the CSV it was drawn from.
 rule draw:
     input:
+        metrics=f"{STORE}/suites/{{suite}}/metrics.parquet",
         summary=f"{STORE}/suites/{{suite}}/summary.parquet",
         cost=f"{STORE}/suites/{{suite}}/cost.parquet",
     output:
@@ -21,5 +22,5 @@ rule draw:
         spec=lambda wildcards: PLAN.figure_spec(wildcards.suite, wildcards.figure),
         code=lambda wildcards: PLAN.figure_code(wildcards.suite, wildcards.figure),
     shell:
-        "python scripts/figures.py --spec {params.spec:q} --summary {input.summary:q}"
-        " --cost {input.cost:q} --output {output.png:q} > {log:q} 2>&1"
+        "python scripts/figures.py --spec {params.spec:q} --metrics {input.metrics:q}"
+        " --summary {input.summary:q} --cost {input.cost:q} --output {output.png:q} > {log:q} 2>&1"

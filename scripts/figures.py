@@ -1,9 +1,11 @@
-"""Draw one figure from a suite's summary and cost tables, as PDF, PNG and the CSV of what it shows.
+"""Draw one figure from a suite's tables, as PDF, PNG and the CSV of what it shows.
 
-Example:
-  .venv/bin/python scripts/figures.py --summary results/demo/suites/sas/summary.parquet \\
-      --cost results/demo/suites/sas/cost.parquet --output /tmp/figure.png \\
-      --spec '{"figure": "pareto", "options": {}, "arms": [["full", {"label": "full", "role": "reference"}]]}'
+A figure that pairs or fits over seeds reads the metrics, any other the summary with the costs.
+
+Example (S=results/demo/suites/sas):
+  .venv/bin/python scripts/figures.py --metrics $S/metrics.parquet --summary $S/summary.parquet \\
+      --cost $S/cost.parquet --output /tmp/figure.png \\
+      --spec '{"figure": "accuracy_vs_cost", "options": {}, "arms": [["full", {"label": "full", "role": "reference"}]]}'
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import json
 from pathlib import Path
 
 from winnow.errors import UserError, run_main
-from winnow.figures import draw
+from winnow.figures import draw, load
 from winnow.figures.layout import join_cost
 from winnow.figures.style import save
 from winnow.tables import read_table
@@ -24,6 +26,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--spec", required=True, help="JSON with figure, options and a list of arms")
+    parser.add_argument("--metrics", required=True, type=Path, help="the suite's metrics.parquet")
     parser.add_argument("--summary", required=True, type=Path, help="the suite's summary.parquet")
     parser.add_argument("--cost", required=True, type=Path, help="the suite's cost.parquet")
     parser.add_argument("--output", required=True, type=Path, help="the PNG; PDF and CSV go beside it")
@@ -33,7 +36,10 @@ def main() -> None:
         name, options, arms = spec["figure"], spec["options"], dict(spec["arms"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"--spec: expected JSON with figure, options and arms ({error!r})") from error
-    table = join_cost(read_table(arguments.summary), read_table(arguments.cost))
+    if load(name).TABLE == "values":
+        table = read_table(arguments.metrics)
+    else:
+        table = join_cost(read_table(arguments.summary), read_table(arguments.cost))
     figure, shown = draw(name, table, arms, **options)
     save(figure, shown, arguments.output.with_suffix(""))
 

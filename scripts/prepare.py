@@ -24,12 +24,13 @@ def main() -> None:
     entry = load_catalogue(ROOT / "datasets.yaml").get(spec.dataset)
     if entry is None or entry.content() != spec.entry:
         raise UserError(f"datasets.yaml: {spec.dataset} is not what this spec describes; plan again")
-    folder = job.store.parent / "data" / spec.dataset
-    files = {file.name: folder / file.name for file in entry.files}
+    folder = job.store.parent / "data"
+    files = {file.name: folder / (file.of or spec.dataset) / file.name for file in entry.files}
     with job.building() as artefact:
         if artefact is not None:
             with artefact.timed("all"):
-                prepare(entry, files, artefact.out, spec.limits, derive(spec.root_seed, "data", 0), spec.pool)
+                seed = derive(spec.root_seed, "data", 0)
+                prepare(entry, files, artefact.out, spec.limits, seed, spec.pool, spec.holdout)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def copy_inputs(root: Path) -> None:
     (root / "suites").mkdir()
     for name in (CONFIG, DATASETS, SUITE):
         shutil.copy(ROOT / name, root / name)
+    change(root / CONFIG, "suites", ["sas"])
 
 
 def read(path: Path) -> dict[str, Any]:

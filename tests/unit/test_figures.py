@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from evidence_table import rows as seeds_of
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,10 +18,53 @@ from PIL import Image
 from report_sample import ARMS, cost_table, summary_table
 from winnow import figures
 from winnow.errors import UserError
+from winnow.evidence.paired import compare, mean_interval, summary
 from winnow.figures import layout, pareto, style, units
 
 NAMES = ("accuracy_vs_cost", "accuracy_vs_fraction", "pareto")
 METHODS = {f"m{i}": {"label": f"method number {i}", "role": "method"} for i in range(11)}
+
+
+OVER_SEEDS = ("differences", "method_table", "power_law")
+SIZES = (500, 1000, 2000)
+
+
+def values_table(
+    datasets: tuple[str, ...] = ("digits",),
+    fractions: tuple[float, ...] = (0.2, 0.4),
+    arms: dict[str, dict[str, Any]] = ARMS,
+    n_seeds: int = 4,
+) -> pd.DataFrame:
+    """Return accuracies per seed whose error is about n^-0.3; a dataset's size is the end of its name."""
+    noise = np.random.default_rng(11)
+    rows = []
+    for dataset in datasets:
+        size = int(dataset.rpartition("_")[2]) if "_" in dataset else 1000
+        for place, (arm, about) in enumerate(arms.items()):
+            reference = about["role"] == "reference"
+            for fraction in (1.0,) if reference else fractions:
+                budget = int(fraction * size)
+                error = (1.5 + 0.02 * place) * budget**-0.3 * np.exp(noise.normal(0, 0.02, n_seeds))
+                rows += seeds_of(arm, 1 - error, dataset=dataset, fraction=fraction, budget=budget)
+    return pd.DataFrame(rows)
+
+
+GRIDS = tuple(f"digits_{size}" for size in SIZES)
+
+
+def detection_table() -> pd.DataFrame:
+    """Return the summary of a noise suite: a curve for two arms, and a third without a ranking."""
+    rows = []
+    for arm, height in (("sas_paper", 0.9), ("sas_lowest", 0.5)):
+        for fraction in (0.6, 0.8):
+            for recall in np.arange(1, 10) / 10:
+                values = height - 0.3 * recall + np.array([-0.01, 0, 0.01])
+                metric = f"noise_precision_at_recall_{recall:.1f}"
+                rows += seeds_of(arm, values, metric=metric, fraction=fraction)
+            rows += seeds_of(arm, [height - 0.2] * 3, metric="noise_average_precision", fraction=fraction)
+            rows += seeds_of(arm, [0.3] * 3, metric="noise_share", fraction=fraction)
+    rows += seeds_of("random", [0.3] * 3, metric="noise_share")
+    return summary(pd.DataFrame(rows))
 
 
 def table(**options: Any) -> pd.DataFrame:
@@ -38,10 +83,11 @@ def draw(
 
 
 def test_every_module_with_draw_is_found_and_has_its_texts() -> None:
-    assert figures.available() == sorted(NAMES)
-    for name in NAMES:
+    assert figures.available() == sorted([*NAMES, *OVER_SEEDS, "detection"])
+    for name in figures.available():
         module = figures.load(name)
         assert module.TITLE and module.CAPTION.endswith(".")
+        assert ("values" if name in OVER_SEEDS else "summary") == module.TABLE
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,6 +187,177 @@ def test_one_length_alone() -> None:
     ]
     assert set(rows.loc[rows["arm"] != "full", "length"]) == {"steps"}
     assert "full" in set(rows["arm"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_some_arms_in_the_look_they_have_among_all(name: str) -> None:
+    chosen = [arm for arm in arms_of(name, ARMS) if arm.endswith(("full", "sas_released"))]
+    drawn, rows = figures.draw(name, table(), arms_of(name, ARMS), only=chosen)
+    assert set(rows["arm"]) == set(chosen)
+    line = {
+        text.get_text(): line
+        for text, line in zip(drawn.legends[0].get_texts(), drawn.legends[0].get_lines(), strict=True)
+    }["SAS (released)"]
+    assert to_hex(str(line.get_color())).upper() == style.arm_styles(ARMS)["sas_released"].color
+    with pytest.raises(UserError, match="unknown arm 'sas_papers'"):
+        figures.draw(name, table(), arms_of(name, ARMS), only=["sas_papers"])
+
+
+def test_shares_from_half_a_percent_have_legible_ticks() -> None:
+    shares = (0.005, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5)
+    arms = {"full": ARMS["full"], "random": ARMS["random"], **{f"m{i}": METHODS["m1"] for i in range(25)}}
+    drawn, _ = draw("accuracy_vs_fraction", table(arms=arms, fractions=shares, datasets=("a",)), arms)
+    drawn.draw_without_rendering()
+    axis = drawn.axes[0]
+    labels = [label.get_window_extent() for label in axis.get_xticklabels()]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0.5", "1", "5", "10", "20", "30", "50"]
+    assert not any(a.overlaps(b) for a, b in pairwise(labels))
+    for line in axis.lines:
+        x = np.asarray(line.get_xdata(), float)
+        if len(x) == len(shares):  # an arm set apart stays nearer to its own share than to any other
+            assert (np.abs(np.log(x[:, None] / np.array(shares))).argmin(axis=1) == np.arange(7)).all()
+
+
+def test_names_are_ordered_by_the_numbers_in_them() -> None:
+    names = ["b_2", "digits_1000", "a_10", "digits_500", "a_9"]
+    assert sorted(names, key=layout.natural) == ["a_9", "a_10", "b_2", "digits_500", "digits_1000"]
+
+
+def test_table_shows_means_with_intervals_and_colours_by_the_paired_difference() -> None:
+    values = values_table()
+    values = values[~((values["arm"] == "sas_lowest") & (values["fraction"] == 0.4))]
+    drawn, rows = figures.draw("method_table", values, ARMS, baseline="random")
+    at = rows.set_index(["arm", "fraction"])
+    a, b = (
+        values.query(f"arm == '{arm}' and fraction == 0.2").set_index("seed")["value"]
+        for arm in ("sas_paper", "random")
+    )
+    expected = compare(a, b, margin=0, alternative="greater")
+    cell = at.loc[("sas_paper", 0.2)]
+    assert tuple(cell[["difference", "low", "high"]]) == (expected.effect, expected.ci_low, expected.ci_high)
+    found = mean_interval(a.to_numpy())
+    shown = {text.get_text(): text for text in drawn.axes[0].texts}
+    text = shown[f"{100 * a.mean():.1f} ± {50 * (found.high - found.low):.1f}"]
+    assert text.get_fontweight() == "bold" and text.get_position() == (0, 3)
+    assert np.isnan(at.loc[("random", 0.2), "difference"]) and np.isnan(at.loc[("full", 1.0), "difference"])
+    assert len(drawn.axes[0].collections) == 2 * 4 - 1, "a missing cell and the baseline have no colour"
+    assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == [
+        about["label"] for about in ARMS.values()
+    ]
+    assert any(text.startswith("all examples: ") for text in shown)
+
+
+def test_table_of_one_seed_has_means_alone() -> None:
+    drawn, _ = figures.draw("method_table", values_table(n_seeds=1), ARMS)
+    texts = [text.get_text() for text in drawn.axes[0].texts]
+    assert len(texts) == 11 and not any("±" in text for text in texts)
+    assert not any(text.get_fontweight() == "bold" for text in drawn.axes[0].texts)
+
+
+def test_large_table_stays_inside_its_figure_and_no_cell_touches_the_next() -> None:
+    arms = {"full": ARMS["full"], "random": ARMS["random"]}
+    arms |= {f"m{i}": {"label": f"method {i} (released)", "role": "method"} for i in range(28)}
+    values = values_table(("cifar", "fashion"), (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9), arms, n_seeds=2)
+    drawn, _ = figures.draw("method_table", values, arms)
+    drawn.draw_without_rendering()
+    assert len(drawn.axes) == 3, "two blocks and the colour scale"
+    for axis in drawn.axes:
+        box = axis.get_tightbbox()
+        assert box is not None
+        assert drawn.bbox.x0 <= box.x0 and box.x1 <= drawn.bbox.x1 + 1
+        assert drawn.bbox.y0 <= box.y0 and box.y1 <= drawn.bbox.y1
+        lines: dict[float, list[Any]] = {}
+        for text in axis.texts:
+            lines.setdefault(text.get_position()[1], []).append(text.get_window_extent())
+        for boxes in lines.values():
+            assert not any(a.overlaps(b) for a, b in pairwise(sorted(boxes, key=lambda box: box.x0)))
+
+
+def test_differences_are_drawn_where_they_lie() -> None:
+    values = values_table()
+    drawn, rows = figures.draw(
+        "differences", values, ARMS, baseline="random", only=["sas_paper", "sas_lowest"]
+    )
+    assert set(rows["arm"]) == {"sas_paper", "sas_lowest"} and len(rows) == 4
+    drawn_at = sorted(
+        float(line.get_xdata()[0]) for line in drawn.axes[0].lines if line.get_marker() != "None"
+    )
+    np.testing.assert_allclose(drawn_at, np.sort(100 * rows["difference"]))
+    assert drawn.axes[0].get_xlabel() == "test accuracy (%) minus random (points)"
+    assert {text.get_text() for text in drawn.legends[0].get_texts()} == {"20 % kept", "40 % kept"}
+
+
+def test_differences_to_full_data_at_every_share() -> None:
+    _, rows = figures.draw("differences", values_table(), ARMS, baseline="full")
+    assert set(rows["fraction"]) == {0.2, 0.4} and (rows["difference"] < 0).all()
+
+
+def test_power_law_of_each_arm_over_grids_of_one_dataset() -> None:
+    drawn, rows = figures.draw("power_law", values_table(GRIDS), ARMS)
+    assert [axis.get_title(loc="left") for axis in drawn.axes] == [
+        "digits, 20 %, equal epochs",
+        "digits, 40 %, equal epochs",
+        "digits, equal epochs: b",
+    ]
+    assert (rows["exponent"] - 0.3).abs().max() < 0.05
+    assert ((rows["exponent_low"] < rows["exponent"]) & (rows["exponent"] < rows["exponent_high"])).all()
+    assert set(rows["budget"]) == {100, 200, 400, 800, *SIZES}
+    one = rows[(rows["arm"] == "sas_paper") & (rows["panel"] == "digits, 20 %, equal epochs")].iloc[0]
+    curves = [np.asarray(line.get_ydata(), float) for line in drawn.axes[0].lines]
+    law = 100 * one["scale"] * np.geomspace(100, 400, 50) ** -one["exponent"]
+    assert any(len(curve) == 50 and np.allclose(curve, law) for curve in curves)
+
+
+def test_power_law_over_the_shares_of_one_grid() -> None:
+    drawn, rows = figures.draw("power_law", values_table(fractions=(0.1, 0.3, 0.9)), ARMS, along="share")
+    assert [axis.get_title(loc="left") for axis in drawn.axes] == [
+        "digits, equal epochs",
+        "digits, equal epochs: b",
+    ]
+    partial = rows[rows["arm"] != "full"]
+    assert (partial["exponent"] - 0.3).abs().max() < 0.05
+    assert rows.loc[rows["arm"] == "full", "exponent"].isna().all(), "one size has no law"
+
+
+def test_detection_draws_curves_and_averages_of_rankings() -> None:
+    drawn, rows = figures.draw("detection", detection_table(), ARMS)
+    assert set(rows["arm"]) == {"sas_paper", "sas_lowest"} and set(rows["fraction"]) == {0.8}
+    curve, average = drawn.axes
+    recall, precision = (
+        np.asarray(data, float)
+        for data in next(line for line in curve.lines if len(line.get_xdata()) == 9).get_data()
+    )
+    np.testing.assert_allclose(recall, np.arange(10, 100, 10))
+    np.testing.assert_allclose(precision, 90 - 0.3 * recall)
+    assert [label.get_text() for label in average.get_yticklabels()] == ["SAS (paper)", "lowest row sum"]
+    assert any(np.allclose(np.asarray(line.get_ydata(), float), 30) for line in curve.lines), "base rate"
+    _, other = figures.draw("detection", detection_table(), ARMS, fraction=0.6)
+    assert set(other["fraction"]) == {0.6}
+
+
+def test_figures_over_seeds_name_mistakes() -> None:
+    values = values_table()
+    with pytest.raises(UserError, match="unknown baseline 'randm'"):
+        figures.draw("method_table", values, ARMS, baseline="randm")
+    with pytest.raises(UserError, match="unknown metric 'accuracy'"):
+        figures.draw("differences", values, ARMS, metric="accuracy")
+    with pytest.raises(UserError, match=r"along: 'seed' is not accepted\. Accepted: pool, share"):
+        figures.draw("power_law", values, ARMS, along="seed")
+    with pytest.raises(UserError, match=r"unknown fraction '0\.7'"):
+        figures.draw("detection", detection_table(), ARMS, fraction=0.7)
+    with pytest.raises(UserError, match=r"paired by seed.*3"):
+        lone = values[~((values["arm"] == "sas_paper") & (values["seed"] == 3))]
+        figures.draw("differences", lone, ARMS, baseline="random")
+
+
+@pytest.mark.parametrize("name", ["method_table", "power_law"])
+def test_figures_over_seeds_give_equal_bytes_twice(name: str, tmp_path: Path) -> None:
+    written = [
+        style.save(*figures.draw(name, values_table(GRIDS), ARMS), tmp_path / part / name)
+        for part in ("a", "b")
+    ]
+    for kind in ("pdf", "png", "csv"):
+        assert written[0][kind].read_bytes() == written[1][kind].read_bytes()
 
 
 def test_front_equals_its_definition() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
@@ -49,9 +52,10 @@ def test_gradient_equals_finite_differences(monkeypatch: pytest.MonkeyPatch) -> 
 def view(seed: int = 0, **changes: np.ndarray) -> EvaluationView:
     train, labels = blobs(seed=1)
     test, test_labels = blobs(200, seed=2)
-    arrays = {"train_features": train, "train_labels": labels}
-    arrays |= {"test_features": test, "test_labels": test_labels}
-    return EvaluationView(**(arrays | changes), classes=4, random=np.random.default_rng(seed))
+    known = {"train": labels, "test": changes.get("test_labels", test_labels)}
+    data = SimpleNamespace(labels=known.__getitem__, classes=tuple("abcd"))
+    encode = {"train": train, "test": test}.__getitem__
+    return EvaluationView(data, Path, np.random.default_rng(seed), encode)  # type: ignore[arg-type]
 
 
 def test_test_labels_choose_nothing() -> None:

@@ -62,7 +62,21 @@ def resamples(name: str) -> bool:
 
 
 # Drawn at random, or by position: permuting the pool does not permute the choice.
-BY_CHANCE = {("random", "plain"), ("random", "quota"), ("random", "stratified"), ("full", "default")}
+BY_CHANCE = {
+    ("craig", "released"),
+    ("k_center", "released"),
+    ("random", "plain"),
+    ("random", "quota"),
+    ("random", "stratified"),
+    ("full", "default"),
+    ("forgetting", "paper"),
+    ("forgetting", "released"),
+    ("late_learning", "default"),
+    ("rs2", "without_replacement"),
+    ("rs2", "with_replacement"),
+    ("useful", "random"),
+    ("useful", "balanced"),
+}
 
 SIZED = [case for case in CASES if not resamples(case[0])]
 RESAMPLING = [case for case in CASES if resamples(case[0])]

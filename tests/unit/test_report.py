@@ -15,6 +15,7 @@ from report_sample import ARMS, cost_table, sample_input, sample_report, summary
 from winnow.errors import UserError
 from winnow.report import tables
 from winnow.report.build import FigureInput, ReportInput, build_report
+from winnow.report.markdown import results_page
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -222,6 +223,23 @@ def test_missing_numbers_sort_last_and_show_a_dash() -> None:
         ("1.5", "1.5"),
         ("\N{EN DASH}", ""),
     ]
+
+
+def test_results_page_has_a_line_per_arm_and_a_column_per_share() -> None:
+    summary = summary_table(datasets=("digits",), fractions=(0.005, 0.3))
+    about = dict.fromkeys(
+        ("processor", "cores", "memory_gb", "devices used", "first started", "last finished"), "x"
+    ) | {"packages": {"numpy": "2"}}
+    changes = {"summary": summary, "cost": cost_table(summary), "environment": about}
+    suite = without_figures(**changes).suites[0]
+    page = results_page(suite, "demo", "snakemake sas", ["sas/a.png"])
+    lines = page.splitlines()
+    at = lines.index("| arm | 0.5 % | 30 % | 100 % |")
+    assert lines[at - 2] == "**digits, equal epochs, seeds: 3**"
+    assert len([line for line in lines[at + 2 :] if line][: len(ARMS)]) == len(ARMS)
+    row = summary.query("arm == 'random' and fraction == 0.3 and length == 'epochs'").iloc[0]
+    shown = f"{100 * row['mean']:.1f} [{100 * row['ci_low']:.1f}, {100 * row['ci_high']:.1f}]"
+    assert lines[at + 3].startswith("| random | ") and lines[at + 3].endswith(f" | {shown} |  |")
 
 
 def test_figure_files_that_are_missing_or_no_png_are_named(tmp_path: Path) -> None:

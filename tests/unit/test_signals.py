@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,7 +50,8 @@ class Two(nn.Module):
 
 
 def view(**signals: np.ndarray) -> SignalView:
-    return SignalView(FakeData(), 0, 0, Two(), torch.device("cpu"), signals)  # type: ignore[arg-type]
+    proxy = SimpleNamespace(load=Two)
+    return SignalView(FakeData(), 0, 0, (proxy,), torch.device("cpu"), signals)  # type: ignore[arg-type]
 
 
 def test_plain_embeddings_are_unit_outputs_of_the_chosen_layer() -> None:

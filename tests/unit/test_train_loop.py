@@ -18,8 +18,8 @@ from winnow import registry
 from winnow.errors import UserError
 from winnow.store import Cost, building
 from winnow.train.engine.augment import build_augmentation
-from winnow.train.engine.contrastive import Contrastive, build_contrastive, load_trained, save_trained
-from winnow.train.engine.loop import CHECK_EVERY, Loop, Schedule
+from winnow.train.engine.contrastive import Contrastive, build_contrastive, load_contrastive, save_trained
+from winnow.train.engine.loop import CHECK_EVERY, Loop, Passes, Schedule
 from winnow.train.engine.losses import nt_xent
 from winnow.train.engine.options import AugmentParams
 from winnow.train.engine.task import Task, normalise
@@ -48,20 +48,26 @@ def make_task(folder: Path, **changes: Any) -> Task:
         "images": images.contiguous(memory_format=torch.channels_last),
         "labels": torch.zeros(60, dtype=torch.int64),
         "rows": torch.arange(4, 54),
+        "weights": None,
+        "rounds": 1,
         "mean": torch.full((3,), 0.5),
         "std": torch.full((3,), 0.25),
         "classes": 2,
         "model": CONVNET,
         "model_params": WIDTH,
-        "steps": 12,
+        "epochs": 3,
+        "steps_as": None,
+        "min_steps": 0,
         "batch_size": 12,
         "root_seed": 0,
         "seed": 0,
+        "context": (),
         "device": CPU,
         "checkpoint": folder / "s0.safetensors",
         "out": folder / "out",
         "label": "thing s0",
         "cost": Cost(),
+        "heldout": dict,
     }
     return Task(**(fields | changes))
 
@@ -164,15 +170,14 @@ def test_a_checkpoint_that_is_no_checkpoint_starts_anew(
 def make_loop(folder: Path, **changes: Any) -> Loop:
     """Return a loop over 50 rows in batches of 12 for 12 steps; its loss is a square."""
     model = nn.Linear(2, 1)
+    passes = {"n": 50, "batch_size": 12, "root_seed": 0, "seed": 0}
+    passes |= {name: changes.pop(name) for name in passes.keys() & changes.keys()}
     fields: dict[str, Any] = {
         "model": model,
         "optimiser": torch.optim.Adam(model.parameters()),
         "schedule": Schedule(0.01, 12, False),
         "step_loss": lambda rows, step: (model.weight**2).sum(),
-        "n": 50,
-        "batch_size": 12,
-        "root_seed": 0,
-        "seed": 0,
+        "passes": Passes(**passes),
         "device": CPU,
         "dtype": None,
         "checkpoint": folder / "s0.safetensors",
@@ -182,7 +187,7 @@ def make_loop(folder: Path, **changes: Any) -> Loop:
 
 
 def order(loop: Loop, start: int = 0) -> list[list[int]]:
-    return [rows.tolist() for _, rows in loop._batches(start)]
+    return [rows.tolist() for _, rows in loop.passes.batches(start, loop.schedule.steps)]
 
 
 def test_the_order_depends_on_root_seed_repetition_and_epoch_alone(tmp_path: Path) -> None:
@@ -222,7 +227,7 @@ def test_initial_weights_depend_on_root_seed_and_repetition_alone(tmp_path: Path
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     first = weights()
-    assert torch.equal(weights(rows=torch.arange(7), steps=3, batch_size=2), first)
+    assert torch.equal(weights(rows=torch.arange(7), epochs=1, batch_size=2), first)
     assert not torch.equal(weights(seed=1), first)
     assert not torch.equal(weights(root_seed=1), first)
 
@@ -434,7 +439,7 @@ def test_normalise_is_per_channel() -> None:
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_a_batch_of_two_trains(tmp_path: Path, n: int) -> None:
-    _, history = train(make_task(tmp_path, rows=torch.arange(n), steps=3, batch_size=2))
+    _, history = train(make_task(tmp_path, rows=torch.arange(n), batch_size=2))
     assert np.isfinite(history["loss"]).all()
 
 
@@ -450,7 +455,7 @@ def test_a_saved_model_comes_back_in_evaluation_mode_with_the_same_outputs(tmp_p
     with building(final, {"spec": "", "code": ""}) as artefact:
         assert artefact is not None
         save_trained(artefact.folder(4), model, torch.zeros(2, 2))
-    found = load_trained(final, 4, CONVNET, WIDTH, 3, 8)
+    found = load_contrastive(final, 4, CONVNET, WIDTH, 3, 8)
     assert isinstance(found, Contrastive)
     assert not found.training
     with torch.no_grad():
@@ -468,4 +473,4 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(UserError, match=r"model\.safetensors: damaged"):
-        load_trained(final, 0, CONVNET, WIDTH, 3, 8)
+        load_contrastive(final, 0, CONVNET, WIDTH, 3, 8)

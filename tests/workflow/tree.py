@@ -165,7 +165,7 @@ def make_tree(root: Path) -> Tree:
     (root / "suites").mkdir()
     (root / "suites" / "tiny.yaml").write_text(SUITE)
     tree = Tree(root)
-    tree.replace("config.yaml", "suites: [sas]", "suites: [tiny]")
+    tree.replace("config.yaml", "suites: [sas, coresets, pruning, useful, noise]", "suites: [tiny]")
     tree.replace("config.yaml", "device: auto", "device: cpu")
     return tree
 

@@ -74,6 +74,10 @@ class Dataset:
         """Return whether the split has labels."""
         return (self.folder / f"{split}_labels.npy").is_file()
 
+    def clean_labels(self, split: str) -> Labels:
+        """Return the labels before the dataset was relabelled, int64 (n,): for evaluations alone."""
+        return cast(Labels, self._array(split, "clean_labels"))
+
     def ids(self, split: str) -> list[str]:
         """Return the examples' identifiers, which outlive limits and subsets."""
         return [str(value) for value in self._parquet(split, "ids")["id"]]

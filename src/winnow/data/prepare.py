@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
@@ -13,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from winnow.data.batch import BATCH, Images, chunks
+from winnow.data.arrays import ArrayRef, integer_labels, load_array
+from winnow.data.batch import BATCH, Images, Labels, chunks
 from winnow.data.splitwriter import SplitWriter
 from winnow.errors import UserError, unknown
-from winnow.plan.catalogue import DatasetEntry, reader_module
+from winnow.plan.catalogue import DatasetEntry, Relabel, reader_module
 
 
 def prepare(
@@ -26,16 +28,19 @@ def prepare(
     limits: dict[str, int] | None = None,
     seed: int = 0,
     pool: Sequence[str] = ("train",),
+    holdout: int = 0,
 ) -> None:
     """Decode a dataset into the empty folder `out`.
 
     files: local path of each of the entry's files, by name. limits: number of examples to keep of a split,
     chosen at random with `seed` in proportion to the classes; the published order and identifiers stay. pool:
-    the splits that methods choose from, in this order.
+    the splits that methods choose from, in this order. holdout: number of training examples to cut off first,
+    drawn in the same way, as the split `validation`.
 
     Writes per split `<split>_images.npy` (uint8 n, h, w, c), `<split>_labels.npy` (int64 n) and
-    `<split>_table.parquet` where the data have them, `<split>_ids.parquet`, and `dataset.json`. Peak memory:
-    one batch of images, all labels and tables. Raises `UserError` if the files are not what the entry states.
+    `<split>_table.parquet` where the data have them, `<split>_ids.parquet`, and `dataset.json`; for
+    relabelled data also `train_clean_labels.npy`. Peak memory: one batch of images, all labels and tables.
+    Raises `UserError` if the files are not what the entry states.
     """
     limits = limits or {}
     _check_inputs(entry, files, limits, pool)
@@ -47,6 +52,11 @@ def prepare(
                 raise unknown("split", batch.split, writers, f"datasets.yaml: {entry.name}.splits")
             writers[batch.split].add(batch)
             classes = classes or batch.classes
+        train = writers["train"]
+        if entry.relabel is not None:
+            train.relabel(_labels_from(entry.relabel, files, train, seed))
+        if holdout:
+            writers["validation"] = train.cut(holdout, "validation", seed)
         for split, writer in writers.items():
             writer.finish(limits.get(split), seed)
         facts = _facts(entry, classes, writers, limits, seed) | {"pool": list(pool)}
@@ -70,6 +80,20 @@ def _check_inputs(
         if not 1 <= keep <= counts[split]:
             accepted = f"Accepted: 1 to {counts[split]}."
             raise UserError(f"{entry.name}: limits.{split}: {keep} examples cannot be kept. {accepted}")
+
+
+def _labels_from(relabel: Relabel, files: dict[str, Path], train: SplitWriter, seed: int) -> Labels:
+    """Return published labels, or the split's own with a share of them replaced by other classes."""
+    if relabel.file is not None:
+        reference = ArrayRef(file=relabel.file, array=relabel.array)
+        return integer_labels(load_array(reference, files), f"{files[relabel.file]}: {relabel.array}")
+    assert relabel.symmetric is not None
+    labels, classes = train.whole_labels(), train.entry.class_count or 1
+    rng = np.random.default_rng([seed, zlib.crc32(b"relabel")])
+    wrong = rng.permutation(len(labels))[: round(relabel.symmetric * len(labels))]
+    noisy = labels.copy()
+    noisy[wrong] = (labels[wrong] + rng.integers(1, classes, size=len(wrong))) % classes
+    return noisy
 
 
 @contextmanager
@@ -103,7 +127,7 @@ def _facts(
         "homepage": entry.homepage,
         "shape": entry.shape,
         "classes": _class_names(entry, found),
-        "splits": {split: {"n": writers[split].n, "of": n} for split, n in entry.splits.items()},
+        "splits": {split: {"n": writer.n, "of": writer.of} for split, writer in writers.items()},
         "limits": limits,
         "seed": seed,
         "mean": mean,

@@ -41,11 +41,12 @@ class SplitWriter:
     """Collects the batches of one split of `n` examples and writes its files into the folder `out`."""
 
     def __init__(self, entry: DatasetEntry, split: str, n: int, out: Path) -> None:
-        self.entry, self.split, self.n, self.out = entry, split, n, out
+        self.entry, self.split, self.n, self.of, self.out = entry, split, n, n, out
         self.where = f"{entry.name}, split {split}"
         self.filled = np.zeros(n, dtype=bool)
         self.next_row = 0
         self.labels: Labels | None = None
+        self.clean_labels: Labels | None = None
         self.images: Images | None = None
         self.tables: list[pandas.DataFrame] = []
         width = len(str(n - 1))
@@ -97,6 +98,30 @@ class SplitWriter:
             self.labels = np.full(self.n, -1, dtype=np.int64)
         self.labels[rows] = labels
 
+    def whole_labels(self) -> Labels:
+        """Return the labels of a split that has been read in full; without any, that is an error."""
+        if self.labels is None:
+            raise UserError(f"{self.where}: has no labels.")
+        return self.labels
+
+    def relabel(self, labels: Labels) -> None:
+        """Replace the labels; the ones that were read become the clean labels."""
+        self.clean_labels = self.whole_labels().copy()
+        if len(labels) != self.n:
+            raise UserError(f"{self.where}: {len(labels)} new labels for {self.n} examples.")
+        self._add_labels(labels, np.arange(self.n))
+
+    def cut(self, count: int, split: str, seed: int) -> SplitWriter:
+        """Move `count` examples, drawn in proportion to the classes, to a new split; returns its writer."""
+        rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
+        rows = stratified_rows(self.labels, self.n, count, rng)
+        part = SplitWriter(self.entry, split, self.n, self.out)
+        part.filled[:], part.ids, part.labels = True, self.ids, self.labels
+        part.tables, part.images, part.clean_labels = self.tables, self.images, self.clean_labels
+        part._select(rows)
+        self._select(np.setdiff1d(np.arange(self.n), rows))
+        return part
+
     def finish(self, keep: int | None, seed: int) -> None:
         """Check that the split is whole, keep the part asked for, and write all but the images."""
         if not self.filled.all():
@@ -114,23 +139,32 @@ class SplitWriter:
             self._keep(keep, seed)
         if self.labels is not None:
             np.save(self.out / f"{self.split}_labels.npy", self.labels, allow_pickle=False)
+        if self.clean_labels is not None:
+            np.save(self.out / f"{self.split}_clean_labels.npy", self.clean_labels, allow_pickle=False)
         self._write_tables()
 
     def _keep(self, keep: int, seed: int) -> None:
         rng = np.random.default_rng([seed, zlib.crc32(self.split.encode())])
         rows = stratified_rows(self.labels, self.n, keep, rng)
-        self.n, self.ids = keep, self.ids[rows]
-        self.tables = [table[table.index.isin(rows)] for table in self.tables]
+        self._select(rows)
+
+    def _select(self, rows: Labels) -> None:
+        """Keep the given rows, ascending."""
+        self.n, self.ids, self.filled = len(rows), self.ids[rows], self.filled[rows]
+        kept = (table[table.index.isin(rows)] for table in self.tables)
+        self.tables = [table.set_axis(np.searchsorted(rows, table.index), axis=0) for table in kept]
         if self.labels is not None:
             self.labels = self.labels[rows]
+        if self.clean_labels is not None:
+            self.clean_labels = self.clean_labels[rows]
         if self.images is not None:
             path, part = (self.out / f"{self.split}_images.npy", self.out / f"{self.split}_images.part.npy")
-            kept = _create(part, (keep, *self.images.shape[1:]))
-            for piece in chunks(keep):
-                kept[piece] = self.images[rows[piece]]
-            kept.flush()  # type: ignore[attr-defined]
+            images = _create(part, (len(rows), *self.images.shape[1:]))
+            for piece in chunks(len(rows)):
+                images[piece] = self.images[rows[piece]]
+            images.flush()  # type: ignore[attr-defined]
             os.replace(part, path)
-            self.images = kept
+            self.images = images
 
     def _write_tables(self) -> None:
         import pandas

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from winnow.registry import Params, plugin
+from winnow.registry import Params, Signals, plugin
 
 if TYPE_CHECKING:
     from winnow.evaluate.engine.view import EvaluationView
@@ -27,13 +27,18 @@ class LinearProbeParams(Params):
     label_share: float = Field(default=1.0, gt=0, le=1)
 
 
-@plugin(params=LinearProbeParams, version=2, source="SAS release: L-BFGS, 100 iterations")
+def needs(_: LinearProbeParams) -> Signals:
+    return {"model": {}}
+
+
+@plugin(params=LinearProbeParams, needs=needs, version=2, source="SAS release: L-BFGS, 100 iterations")
 def evaluate(params: LinearProbeParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return test and validation accuracy (fractions) and the chosen penalty, each with its n."""
     from winnow.models.engine.logistic import fit_logistic, predict
 
-    labels, classes = view.train_labels, view.classes
-    features, test = standardise(view.train_features, view.test_features)
+    labels, classes = view.data.labels("train"), len(view.data.classes)
+    features, test = standardise(view.encode("train"), view.encode("test"))
+    test_labels = view.data.labels("test")
     if params.label_share < 1:
         shown, _ = stratified_split(labels, params.label_share, view.random)
         features, labels = features[shown], labels[shown]
@@ -44,9 +49,8 @@ def evaluate(params: LinearProbeParams, view: EvaluationView) -> dict[str, tuple
         scores.append((accuracy(predict(features[held], weights), labels[held]), penalty))
     validation, penalty = max(scores)
     final = fit_logistic(features, labels, classes, penalty, params.iterations)
-    n_test = len(view.test_labels)
     return {
-        "test_accuracy": (accuracy(predict(test, final), view.test_labels), n_test),
+        "test_accuracy": (accuracy(predict(test, final), test_labels), len(test_labels)),
         "validation_accuracy": (validation, len(held)),
         "probe_penalty": (penalty, len(held)),
     }

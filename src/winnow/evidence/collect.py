@@ -65,9 +65,10 @@ def _check_identity(plan: Plan, reference: str) -> None:
 
 
 def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, Any]]:
-    chain = (*cell.upstream, cell.train, cell.evaluate)
+    evaluations = (cell.evaluate, *cell.measures)
+    chain = (*cell.upstream, cell.train, *evaluations)
     selection, training = (reader.cost(cell.upstream, seed), reader.cost((cell.train,), seed))
-    evaluation = reader.cost((cell.evaluate,), seed)
+    evaluation = reader.cost(evaluations, seed)
     trained = reader.provenance(cell.train)
     common = {
         "suite": suite,
@@ -90,16 +91,22 @@ def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, 
         "bytes_written": sum(reader.provenance(reference)["bytes_written"] for reference in chain),
         "device": trained["device_used"],
         "precision": trained.get("precision_used", ""),
-        "artefact": cell.evaluate,
     }
-    path = verified(reader.store / cell.evaluate, f"s{seed}/metrics.json")
+    return [
+        common
+        | {"metric": name, "value": row["value"], "n": row["n"], "metric_version": version, "artefact": place}
+        for place in evaluations
+        for version, metrics in [_measured(reader, place, seed)]
+        for name, row in sorted(metrics.items())
+    ]
+
+
+def _measured(reader: _Reader, reference: str, seed: int) -> tuple[int, dict[str, Any]]:
+    path = verified(reader.store / reference, f"s{seed}/metrics.json")
     measured = read_json(path)
     if not measured["metrics"]:
         raise UserError(f"{path}: no metric in it. Delete {path.parent.parent} and run again.")
-    return [
-        common | {"metric": name, "value": row["value"], "n": row["n"], "metric_version": measured["version"]}
-        for name, row in sorted(measured["metrics"].items())
-    ]
+    return int(measured["version"]), measured["metrics"]
 
 
 def provenance_rows(plan: Plan, suites: list[str]) -> list[dict[str, Any]]:

@@ -24,7 +24,18 @@ COST_COLUMNS = (
     "peak_memory_gb",
     "bytes_written",
 )
-COLUMNS = (*CELL, "method", "variant", "seed", "metric", "value", "metric_version", "device", *COST_COLUMNS)
+COLUMNS = (
+    *CELL,
+    "method",
+    "variant",
+    "budget",
+    "seed",
+    "metric",
+    "value",
+    "metric_version",
+    "device",
+    *COST_COLUMNS,
+)
 
 
 def check_metrics(metrics: pd.DataFrame) -> pd.DataFrame:

@@ -206,7 +206,8 @@ def mean_interval(values: Floats, confidence: float = CONFIDENCE) -> Interval:
 def summary(metrics: pd.DataFrame) -> pd.DataFrame:
     """Summarise the long table: one row per suite, arm, method, variant, dataset, fraction, length, metric.
 
-    Columns besides these keys: metric_version, n_seeds, mean, sd, ci_low, ci_high and interval (its method).
+    Columns besides these keys: budget (mean number of examples trained on), metric_version, n_seeds, mean,
+    sd, ci_low, ci_high and interval (its method).
     With one seed sd, ci_low and ci_high are NaN. What the cells cost is in `winnow.evidence.cost`.
     """
     keys = ["suite", "arm", "method", "variant", *AXES, "metric"]
@@ -217,6 +218,7 @@ def summary(metrics: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             dict(zip(keys, place, strict=True))
             | {
+                "budget": float(group["budget"].mean()),
                 "metric_version": int(group["metric_version"].iloc[0]),
                 "n_seeds": len(values),
                 "mean": float(values.mean()),
@@ -226,7 +228,7 @@ def summary(metrics: pd.DataFrame) -> pd.DataFrame:
                 "interval": interval.method,
             }
         )
-    names = ["metric_version", "n_seeds", "mean", "sd", "ci_low", "ci_high", "interval"]
+    names = ["budget", "metric_version", "n_seeds", "mean", "sd", "ci_low", "ci_high", "interval"]
     return pd.DataFrame(rows, columns=[*keys, *names])
 
 

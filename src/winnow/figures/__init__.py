@@ -1,11 +1,11 @@
-"""Figures: functions from a tidy table to axes. A figure is a module here with TITLE, CAPTION and `draw`."""
+"""Figures: functions from one tidy table to axes, each a module with TABLE, TITLE, CAPTION and `draw`."""
 
 from __future__ import annotations
 
 import inspect
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,8 +14,14 @@ from winnow.errors import unknown
 
 
 class FigureModule(Protocol):
-    """What a module must offer to be a figure."""
+    """What a module must offer to be a figure.
 
+    TABLE says which table it is drawn from: "summary", one row per cell and metric with mean, interval and
+    costs (`winnow.figures.layout.join_cost`), or "values", one row per cell, seed and metric, for figures
+    that pair or fit over seeds.
+    """
+
+    TABLE: Literal["summary", "values"]
     TITLE: str
     CAPTION: str
 
@@ -50,7 +56,7 @@ def draw(
 
     Args:
         name: a figure module's name.
-        table: the summary with its cost columns (`winnow.figures.layout.join_cost`).
+        table: the table that the figure's TABLE names.
         arms: arm -> {label, role}, all arms of the suite.
         options: what the figure's own `draw` takes after the two tables.
 

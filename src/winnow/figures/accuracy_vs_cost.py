@@ -11,6 +11,7 @@ from winnow.figures import layout
 from winnow.figures.style import arm_styles, styled
 from winnow.figures.units import metric_label
 
+TABLE = "summary"
 TITLE = "Accuracy against total cost"
 CAPTION = (
     "The same cells against their median cost per repetition, selection included; a line joins one arm's "
@@ -26,6 +27,7 @@ def draw(
     metric: str = "test_accuracy",
     length: str | None = None,
     cost: str = "total_cpu_s",
+    only: list[str] | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw a metric's mean and interval per arm against its cost (log axis), with the Pareto front.
 
@@ -35,11 +37,12 @@ def draw(
         metric: which metric to draw.
         length: "epochs" or "steps" for one of them alone; None draws a row of panels for each.
         cost: the cost column on the horizontal axis.
+        only: the arms to draw; None draws all.
 
     Returns:
         The figure and the rows it shows.
     """
-    rows = layout.choose(table, arms, metric, length, keep=layout.cost_column(table, cost))
+    rows = layout.choose(table, arms, metric, length, keep=layout.cost_column(table, cost), only=only)
     styles = arm_styles(arms)
     figure, axes = layout.panel_grid(layout.panel_keys(rows, arms))
     fronts = []

@@ -14,6 +14,7 @@ from winnow.figures import layout
 from winnow.figures.style import ArmStyle, arm_styles, styled
 from winnow.figures.units import display_scale, metric_label
 
+TABLE = "summary"
 TITLE = "Accuracy against share kept"
 CAPTION = (
     "Mean over seeds with its 95 % interval; arms are set slightly apart so that the intervals can be told "
@@ -27,6 +28,7 @@ def draw(
     arms: dict[str, dict[str, Any]],
     metric: str = "test_accuracy",
     length: str | None = None,
+    only: list[str] | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw a metric's mean and interval per arm against the fraction kept.
 
@@ -35,11 +37,12 @@ def draw(
         arms: all arms of the suite, name -> {label, role}, in the suite's order.
         metric: which metric to draw.
         length: "epochs" or "steps" for one of them alone; None draws a row of panels for each.
+        only: the arms to draw; None draws all.
 
     Returns:
         The figure and the rows it shows.
     """
-    rows = layout.choose(table, arms, metric, length)
+    rows = layout.choose(table, arms, metric, length, only=only)
     styles = arm_styles(arms)
     levels = {str(arm) for arm, part in rows.groupby("arm") if _is_level(part, styles[str(arm)])}
     figure, axes = layout.panel_grid(layout.panel_keys(rows, arms))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Mapping
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from winnow.errors import UserError, unknown
+from winnow.evidence.differences import differences
+from winnow.evidence.metrics import AXES
 from winnow.figures.style import FRONT_COLOR, ArmStyle
 from winnow.figures.units import display_scale, length_label, percent
 
@@ -28,10 +32,9 @@ COLUMNS = [
     "fraction",
     "metric",
     "n_seeds",
-    "mean",
-    "ci_low",
-    "ci_high",
 ]
+MEANS = ("mean", "ci_low", "ci_high")
+GAPS = ("difference", "low", "high")
 COSTS = {
     "total_cpu_s": "processor time, selection included",
     "total_wall_s": "wall time, selection included",
@@ -64,20 +67,30 @@ def join_cost(summary: pd.DataFrame, cost: pd.DataFrame) -> pd.DataFrame:
 
 
 def choose(
-    table: pd.DataFrame, arms: Mapping[str, Any], metric: str, length: str | None, keep: Iterable[str] = ()
+    table: pd.DataFrame,
+    arms: Mapping[str, Any],
+    metric: str,
+    length: str | None,
+    keep: Iterable[str] = (),
+    only: Sequence[str] | None = None,
+    shown: Sequence[str] = MEANS,
 ) -> pd.DataFrame:
     """Return the rows of one metric (and one training length), in a fixed order, with each arm's label.
+
+    Args:
+        keep: further columns of the table to return.
+        only: the arms to return; None returns all.
+        shown: the columns that hold the numbers.
 
     Raises:
         UserError: the metric, the length or an arm is not known.
     """
-    metrics = table["metric"].unique()
-    if metric not in metrics:
-        raise unknown("metric", metric, metrics, "figure")
-    rows = table[table["metric"] == metric]
-    strange = [arm for arm in rows["arm"] if arm not in arms]
-    if strange:
-        raise unknown("arm", strange[0], arms, "figure")
+    rows = of_metric(table, metric)
+    for arm in (*rows["arm"].unique(), *(only or ())):
+        if arm not in arms:
+            raise unknown("arm", arm, arms, "figure")
+    if only is not None:
+        rows = rows[rows["arm"].isin(only)]
     lengths = rows["length"].unique()
     if length is not None:
         if length not in lengths:
@@ -87,8 +100,63 @@ def choose(
         label=rows["arm"].map(lambda arm: arms[arm].get("label", arm)),
         _order=rows["arm"].map(list(arms).index),
     )
-    rows = rows.sort_values(["dataset", "length", "_order", "fraction", "suite"], kind="stable")
-    return rows[[*COLUMNS, *keep]].reset_index(drop=True)
+    keys = ["dataset", "length", "_order", "fraction", "suite"]
+    rows = rows.sort_values(keys, kind="stable", key=lambda column: column.map(natural))
+    return rows[[*COLUMNS, *shown, *keep]].reset_index(drop=True)
+
+
+def baseline_of(arms: Mapping[str, Any], baseline: str | None) -> str:
+    """Return the arm that others are compared with: the one named, else the first control or reference.
+
+    Raises:
+        UserError: the baseline is not an arm.
+    """
+    if baseline is None:
+        roles = [str(about.get("role")) for about in arms.values()]
+        role = "control" if "control" in roles else "reference"
+        return list(arms)[roles.index(role)]
+    if baseline not in arms:
+        raise unknown("baseline", baseline, arms, "figure")
+    return baseline
+
+
+def gaps(
+    values: pd.DataFrame,
+    arms: Mapping[str, Any],
+    metric: str,
+    baseline: str,
+    length: str | None = None,
+    only: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Return the paired differences to the baseline per cell, in a fixed order, with each arm's label.
+
+    Args:
+        values: one row per cell, seed and metric.
+        baseline: an arm; a reference is compared with at every share and length of its dataset.
+
+    Raises:
+        UserError: the metric, the length or an arm is not known.
+    """
+    matched = ["dataset"] if is_reference(arms, baseline) else AXES
+    found = differences(of_metric(values, metric), metric, baseline, matched)
+    return choose(found.assign(metric=metric), arms, metric, length, only=only, shown=GAPS)
+
+
+def of_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the rows of one metric.
+
+    Raises:
+        UserError: the table has no such metric.
+    """
+    metrics = table["metric"].unique()
+    if metric not in metrics:
+        raise unknown("metric", metric, metrics, "figure")
+    return table[table["metric"] == metric]
+
+
+def natural(name: Any) -> Any:
+    """Return a sort key that orders names by the numbers in them: `digits_500` before `digits_1000`."""
+    return re.sub(r"\d+", lambda found: found[0].zfill(12), name) if isinstance(name, str) else name
 
 
 def is_reference(arms: Mapping[str, Any], arm: str) -> bool:
@@ -104,7 +172,7 @@ def panel_keys(rows: pd.DataFrame, arms: Mapping[str, Any]) -> list[tuple[str, s
     """
     drawn = rows[~rows["arm"].map(lambda arm: is_reference(arms, arm))]
     pairs = (drawn if len(drawn) else rows)[["length", "dataset"]].drop_duplicates()
-    pairs = pairs.sort_values(["length", "dataset"])
+    pairs = pairs.sort_values(["length", "dataset"], key=lambda column: column.map(natural))
     return list(zip(pairs["dataset"].astype(str), pairs["length"].astype(str), strict=True))
 
 
@@ -165,6 +233,31 @@ def points(
     )
 
 
+def dot(
+    axis: Axes, place: float, row: Mapping[Any, Any], numbers: Sequence[str], factor: float, **look: Any
+) -> None:
+    """Draw one number with its interval lying down; a number without an interval is a dot alone.
+
+    Args:
+        numbers: the columns of the number and of the ends of its interval.
+        factor: from stored to displayed values.
+        look: matplotlib's options of the marker.
+    """
+    middle, low, high = (factor * row[name] for name in numbers)
+    bars = np.nan_to_num([[middle - low], [high - middle]]).clip(min=0)
+    axis.errorbar(
+        middle, place, xerr=bars, elinewidth=1.1, **(look | {"linestyle": "none", "markersize": 4.5})
+    )
+
+
+def arm_rows(axis: Axes, labels: Sequence[str]) -> None:
+    """Give the axis one line per arm, the first on top, named at the left."""
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.grid(False, axis="y")
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+
+
 def front(cost: Any, value: Any) -> np.ndarray:
     """Return the positions of the points that no other point beats, cheapest first.
 
@@ -220,14 +313,18 @@ def cost_axis(axis: Axes, cost: str, span: pd.Series) -> float:
     low, high = math.log10(span.min() / size), math.log10(span.max() / size)
     pad = max(0.1 * (high - low), 0.05)
     axis.set_xlim(10 ** (low - 1.8 * pad), 10 ** (high + pad))
-    steps = (1.0, 2.0, 5.0) if high - low < 2 else (1.0,)
-    axis.xaxis.set_major_locator(
-        LogLocator(subs=steps if high - low > 0.6 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9))
-    )
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axis.xaxis, span / size)
     axis.set_xlabel(f"{COSTS[cost]} ({unit})")
     return size
+
+
+def log_ticks(axis: Axis, span: pd.Series) -> None:
+    """Set plain numbers as the ticks of a logarithmic axis, closer together where the values span little."""
+    decades = math.log10(span.max() / span.min())
+    few = MaxNLocator(5, steps=[1, 2, 5, 10])
+    axis.set_major_locator(few if decades < 0.6 else LogLocator(subs=(1, 2, 5) if decades < 2 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 _UNITS = (("s", 1.0, 900.0), ("min", 60.0, 36000.0), ("h", 3600.0, math.inf))
@@ -236,7 +333,8 @@ _UNITS = (("s", 1.0, 900.0), ("min", 60.0, 36000.0), ("h", 3600.0, math.inf))
 def fraction_axis(axis: Axes, fractions: Iterable[float], n_arms: int) -> float:
     """Set the axis of the share kept, ticks at the shares; return the step that sets `n_arms` arms apart.
 
-    The axis is logarithmic when the shares span more than a factor of 16.
+    The axis is logarithmic when the shares span more than a factor of 16. All arms together take at most
+    half of the smallest distance between two shares.
     """
     ticks = sorted(set(fractions))
     axis.set_xlabel("training examples kept (%)")
@@ -247,8 +345,10 @@ def fraction_axis(axis: Axes, fractions: Iterable[float], n_arms: int) -> float:
     axis.xaxis.set_minor_locator(NullLocator())
     if len(ticks) == 1:
         axis.set_xlim(0.8 * ticks[0], 1.2 * ticks[0])
-    spread = math.log(ticks[-1] / ticks[0]) if log else (ticks[-1] - ticks[0]) or 1.2 * ticks[0]
-    return min(0.016, 0.12 / max(n_arms, 1)) * spread
+    places = np.log(ticks) if log else np.array(ticks)
+    spread = float(np.ptp(places)) or 1.2 * ticks[0]
+    room = 0.5 * float(np.diff(places).min()) if len(ticks) > 1 else 0.12 * spread
+    return min(0.016 * spread, 0.12 * spread / max(n_arms, 1), room / max(n_arms, 1))
 
 
 def same_y(axes: Mapping[tuple[str, str], Axes]) -> None:
@@ -268,14 +368,21 @@ def legend(figure: Figure, rows: pd.DataFrame, styles: Mapping[str, ArmStyle], *
         options: see `legend_handles`.
     """
     handles = legend_handles(set(rows["arm"]), styles, **options)
-    widest = max(len(str(handle.get_label())) for handle in handles)
-    fitting = max(1, min(len(handles), int(figure.get_figwidth() / (0.068 * widest + 0.55))))
-    lines = math.ceil(len(handles) / fitting)
+    widths = [0.068 * len(str(handle.get_label())) + 0.55 for handle in handles]
+    lines, columns = _legend_shape(widths, figure.get_figwidth())
     figure.set_figheight(figure.get_figheight() + 0.18 * lines + 0.1)
-    columns = math.ceil(len(handles) / lines)
     figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6, columnspacing=1.4
     )
+
+
+def _legend_shape(widths: Sequence[float], room: float) -> tuple[int, int]:
+    """Return the fewest lines, and the columns, in which entries of these widths (inches) fit."""
+    for lines in range(1, len(widths) + 1):
+        columns = [widths[i : i + lines] for i in range(0, len(widths), lines)]
+        if sum(max(column) for column in columns) <= room:
+            return lines, len(columns)
+    return len(widths), 1
 
 
 def legend_handles(

@@ -12,6 +12,7 @@ from winnow.figures import layout
 from winnow.figures.style import arm_styles, styled
 from winnow.figures.units import metric_label
 
+TABLE = "summary"
 TITLE = "Accuracy against total cost, all suites"
 CAPTION = (
     "Every cell of every suite: its mean with the 95 % interval against its median cost per repetition, "
@@ -40,6 +41,7 @@ def draw(
     arms: dict[str, dict[str, Any]],
     metric: str = "test_accuracy",
     cost: str = "total_cpu_s",
+    only: list[str] | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
     """Draw all cells by cost and metric with the Pareto front of each dataset.
 
@@ -48,14 +50,15 @@ def draw(
         arms: `suite/arm` -> {label, role}, as `overview_arms` gives them.
         metric: which metric to draw.
         cost: the cost column on the horizontal axis.
+        only: the arms to draw, as `suite/arm`; None draws all.
 
     Returns:
         The figure and the rows it shows; their `arm` is `suite/arm`.
     """
     table = table.assign(arm=table["suite"] + "/" + table["arm"])
-    rows = layout.choose(table, arms, metric, None, keep=layout.cost_column(table, cost))
+    rows = layout.choose(table, arms, metric, None, keep=layout.cost_column(table, cost), only=only)
     styles = arm_styles(arms)
-    datasets = sorted(rows["dataset"].unique())
+    datasets = sorted(rows["dataset"].unique(), key=layout.natural)
     figure, axes = layout.grid([datasets])
     for dataset, axis in zip(datasets, axes, strict=True):
         here = rows[rows["dataset"] == dataset].reset_index(drop=True)

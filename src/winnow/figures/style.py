@@ -26,6 +26,8 @@ REFERENCE_MARKERS = ("*", "h")
 REFERENCE_LINES = ("-.", (0, (1, 1)), (0, (6, 2)))
 
 FRONT_COLOR = "#BFD7C8"
+# Worse, equal, better: the palette's vermilion and blue, so light that black text reads on them.
+DIVERGING = ("#EE9B62", "#FFFFFF", "#6FB2DD")
 PNG_DPI = 200
 
 # Only fonts that matplotlib ships: the same table then gives the same bytes on every machine.

@@ -13,7 +13,7 @@ LENGTHS = {"epochs": "equal epochs", "steps": "equal steps"}
 
 def is_share(metric: str) -> bool:
     """Return whether a metric is a share in [0, 1] that is displayed as a percentage."""
-    return "accuracy" in metric
+    return any(word in metric for word in ("accuracy", "precision", "recall", "share"))
 
 
 def display_scale(metric: str) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
 
 from winnow.errors import UserError, unknown
 from winnow.plan.yamlfile import load_yaml, validate
@@ -40,9 +40,13 @@ class ReaderOptions(Frozen):
 
 
 class FileEntry(Frozen):
-    """One file of a dataset, as published: where it is and how to know that it arrived whole."""
+    """One file of a dataset, as published: where it is and how to know that it arrived whole.
+
+    `of` names another dataset that lists the file too: it is kept, and fetched, once.
+    """
 
     name: FileName
+    of: DatasetName | None = None
     bytes: PositiveInt
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     md5: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
@@ -67,6 +71,28 @@ class FileEntry(Frozen):
         return ("sha256", self.sha256) if self.sha256 else ("md5", self.md5 or "")
 
 
+class Relabel(ReaderOptions):
+    """Other labels for the training split than its own, which stay known to evaluations as the clean ones.
+
+    `file` and `array` name published labels; `symmetric` replaces that share of the labels, drawn at random,
+    by other classes.
+    """
+
+    file: FileName | None = None
+    array: str | None = None
+    symmetric: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file is None) == (self.symmetric is None):
+            raise ValueError("give `file` (with `array`) or `symmetric`, one of the two.")
+        return self
+
+    def file_names(self) -> set[str]:
+        """Return the file with the labels, if they come from one."""
+        return {self.file} if self.file else set()
+
+
 class DatasetEntry(Frozen):
     """One dataset. `shape` is (height, width, channels) in pixels; `splits` gives the number of examples."""
 
@@ -82,6 +108,7 @@ class DatasetEntry(Frozen):
     classes: tuple[str, ...] = ()
     n_classes: PositiveInt | None = None
     files: tuple[FileEntry, ...] = ()
+    relabel: Relabel | None = None
     note: str = ""
 
     @model_validator(mode="after")
@@ -106,7 +133,7 @@ class DatasetEntry(Frozen):
     def content(self) -> dict[str, Any]:
         """Return the fields that say what the data are; titles, licences and addresses change no result."""
         words = {"title": True, "licence": True, "homepage": True, "note": True}
-        return self.model_dump(mode="json", exclude=words | {"files": {"__all__": {"urls", "note"}}})
+        return self.model_dump(mode="json", exclude=words | {"files": {"__all__": {"urls", "note", "of"}}})
 
 
 def reader_names() -> list[str]:
@@ -121,12 +148,28 @@ def reader_module(name: str) -> ModuleType:
 
 def load_catalogue(path: Path) -> dict[str, DatasetEntry]:
     """Return the datasets of a `datasets.yaml` by name; any mistake in it is a `UserError`."""
-    return {str(name): _entry(path, str(name), fields) for name, fields in load_yaml(path).items()}
+    raw = load_yaml(path)
+    return {str(name): _entry(path, str(name), fields, raw) for name, fields in raw.items()}
 
 
-def _entry(path: Path, name: str, fields: object) -> DatasetEntry:
+def _shared(path: Path, name: str, raw: dict[str, Any], file: Any) -> Any:
+    """Return a file's description; `{name, of}` stands for the one that the dataset `of` gives it."""
+    if not isinstance(file, dict) or set(file) != {"name", "of"}:
+        return file
+    where = f"{path}: {name}.files"
+    if file["of"] not in raw or file["of"] == name:
+        raise unknown("dataset", file["of"], set(raw) - {name}, f"{where}.of")
+    listed = {found["name"]: found for found in raw[file["of"]].get("files", [])}
+    if file["name"] not in listed:
+        raise unknown("file", file["name"], listed, where)
+    return listed[file["name"]] | {"of": file["of"]}
+
+
+def _entry(path: Path, name: str, fields: object, raw: dict[str, Any]) -> DatasetEntry:
     if not isinstance(fields, dict):
         raise UserError(f"{path}: {name}: expected a mapping of keys to values, found {fields!r}.")
+    if isinstance(fields.get("files"), list):
+        fields = fields | {"files": [_shared(path, name, raw, file) for file in fields["files"]]}
     if "name" in fields:
         raise UserError(f"{path}: {name}.name: the key '{name}' is the name already; remove this line.")
     entry = validate(DatasetEntry, {**fields, "name": name}, path, at=name)
@@ -135,16 +178,17 @@ def _entry(path: Path, name: str, fields: object) -> DatasetEntry:
     options: ReaderOptions = validate(
         reader_module(entry.reader).Options, entry.options, path, at=f"{name}.options"
     )
-    _check_names(entry, options, f"{path}: {name}")
+    named = options.file_names() | (entry.relabel.file_names() if entry.relabel else set())
+    _check_names(entry, options, named, f"{path}: {name}")
     return entry
 
 
-def _check_names(entry: DatasetEntry, options: ReaderOptions, where: str) -> None:
+def _check_names(entry: DatasetEntry, options: ReaderOptions, named: set[str], where: str) -> None:
     """Check that the options speak of exactly the entry's files and splits."""
     listed = {file.name for file in entry.files}
-    for missing in sorted(options.file_names() - listed):
+    for missing in sorted(named - listed):
         raise unknown("file", missing, listed, f"{where}.options")
-    for unused in sorted(listed - options.file_names()):
+    for unused in sorted(listed - named):
         raise UserError(f"{where}.files: '{unused}' is not named in `options`, so nothing would read it.")
     for split in sorted(set(entry.splits) ^ set(getattr(options, "splits", entry.splits))):
         raise UserError(f"{where}: split '{split}' must be both in `splits` and in `options.splits`.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from winnow.plan.plan import Plan
-from winnow.plan.specs import TrainSpec
+from winnow.plan.specs import Spec, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,24 @@ def estimate_stages(plan: Plan) -> list[StageEstimate]:
     """Return the stages in order of first use.
 
     A job that is not done is given the median time per unit of work of the finished jobs of its stage
-    and settings at this scale (for training, per step); without any, its time is unknown.
+    and settings at this scale (for training, per share of an epoch); without any, its time is unknown.
     """
     known: dict[str, list[tuple[float, int]]] = defaultdict(list)
     groups: dict[str, list[tuple[str, float, dict[str, float] | None]]] = defaultdict(list)
     for reference, node in plan.graph.nodes.items():
         facts = _facts(Path(plan.path(reference)))
-        work = node.spec.steps * len(node.spec.seeds) if isinstance(node.spec, TrainSpec) else 1
+        work = _work(node.spec)
         groups[node.spec.stage].append((reference, work, facts))
         if facts:
             known[node.spec.stage].append((facts["wall_s"] / work, int(facts["bytes_written"])))
     return [_summarise(plan, stage, jobs, known[stage]) for stage, jobs in groups.items()]
+
+
+def _work(spec: Spec) -> float:
+    """Return the epochs of all data that a training takes, and 1 for any other job."""
+    if not isinstance(spec, TrainSpec):
+        return 1.0
+    return spec.epochs * len(spec.seeds) * (1.0 if spec.steps_as is not None else spec.fraction)
 
 
 def _summarise(

@@ -15,8 +15,8 @@ from winnow.plan.catalogue import DatasetEntry
 from winnow.plan.claims import Length
 from winnow.plan.config import Config
 from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
-from winnow.plan.suite import Arm, Scale, Suite, Training
-from winnow.plan.yamlfile import explain
+from winnow.plan.suite import Arm, Scale, Suite, Training, Use, merged
+from winnow.plan.yamlfile import explain, validate
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Cell:
     report_seeds: tuple[int, ...]
     data: Ref
     evaluate: Ref
+    measures: tuple[Ref, ...]
+    """Protocols that look at the selection itself."""
     train: Ref
     select: Ref | None
     upstream: tuple[Ref, ...]
@@ -77,15 +79,15 @@ def expand(graph: Graph, suite: Suite, config: Config, catalogue: Mapping[str, D
     if config.scale not in suite.scales:
         raise unknown("scale", config.scale, suite.scales, f"{file}: scales")
     cells: list[Cell] = []
-    for dataset, scale in suite.scales[config.scale].items():
-        where = f"{file}: scales.{config.scale}.{dataset}"
+    for label, scale in suite.scales[config.scale].items():
+        where, dataset = f"{file}: scales.{config.scale}.{label}", scale.dataset or label
         if dataset not in catalogue:
             raise unknown("dataset", dataset, catalogue, f"{file}: scales.{config.scale}.datasets")
         for name, values in scale.signals.items():
             signal = registry.load("signals", name, f"{where}.signals")
             _parameters(signal, values, f"{where}.signals.{name}")
         for seeds, report in _chunks(scale, config):
-            grid = _Grid(graph, suite, config, dataset, catalogue[dataset], scale, seeds, report, where)
+            grid = _Grid(graph, suite, config, label, catalogue[dataset], scale, seeds, report, where)
             cells.extend(grid.cells())
     graph.cells[suite.name] = cells
 
@@ -107,7 +109,7 @@ class _Grid:
     graph: Graph
     suite: Suite
     config: Config
-    dataset: str
+    label: str
     entry: DatasetEntry
     scale: Scale
     seeds: tuple[int, ...]
@@ -128,24 +130,39 @@ class _Grid:
         for split in self.scale.pool:
             if split not in self.entry.splits:
                 raise unknown("split", split, self.entry.splits, f"{self.where}.pool")
-            total = self.entry.splits[split]
-            kept = self.scale.limits.get("train", total) if split == "train" else total
-            if not 1 <= kept <= total:
-                raise UserError(
-                    f"{self.where}.limits.{split}: {kept} examples asked for, but {self.dataset} "
-                    f"has {total}. Accepted: 1 to {total}."
-                )
-            count += kept
+            count += self._kept() if split == "train" else self.entry.splits[split]
         return count
+
+    def _kept(self) -> int:
+        """Return how many training examples the limit and the held-out part leave."""
+        holdout, total = self.scale.holdout, self.entry.splits["train"]
+        if holdout and "validation" in self.entry.splits:
+            raise UserError(
+                f"{self.where}.holdout: {self.entry.name} has a validation split of its own; remove this key."
+            )
+        kept = self.scale.limits.get("train", total - holdout)
+        if not 1 <= kept <= total - holdout:
+            held = f" and {holdout} held out" if holdout else ""
+            raise UserError(
+                f"{self.where}.limits.train: {kept} examples asked for{held}, but {self.entry.name} "
+                f"has {total}. Accepted: 1 to {total - holdout}."
+            )
+        return kept
 
     def _points(self, arm: Arm, name: str) -> Iterator[tuple[Length, float]]:
         if arm.role == "reference":
             yield "epochs", 1.0
             return
+        where = f"suites/{self.suite.name}.yaml: arms.{name}"
+        resamples = registry.load("select", arm.method, f"{where}.method").resamples
         for length in arm.lengths:
-            offered = self.scale.fractions.get(length, [])
-            kept = [f for f in offered if arm.fractions is None or f in arm.fractions]
-            for fraction in kept:
+            for fraction in self.scale.fractions.get(length, []):
+                if not _wanted(arm, fraction, resamples):
+                    continue
+                if resamples and fraction != 1:
+                    raise UserError(
+                        f"{where}.fractions: '{arm.method}' repeats examples of the whole pool. Accepted: [1.0]."
+                    )
                 if round_half_up(fraction * self.n) < 1:
                     raise UserError(
                         f"{self.where}.fractions.{length}: impossible budget: {fraction} of {self.n} "
@@ -155,9 +172,10 @@ class _Grid:
 
     def _prepare(self) -> Ref:
         spec = PrepareSpec(
-            dataset=self.dataset,
+            dataset=self.entry.name,
             entry=self.entry.content(),
             limits={str(split): kept for split, kept in self.scale.limits.items()},
+            holdout=self.scale.holdout,
             pool=tuple(self.scale.pool),
             root_seed=self.config.root_seed,
         )
@@ -166,53 +184,58 @@ class _Grid:
     def _cell(self, name: str, arm: Arm, fraction: float, length: Length) -> Cell:
         budget = round_half_up(fraction * self.n)
         upstream: list[Ref] = []
-        where = f"suites/{self.suite.name}.yaml: arms.{name}"
-        method = registry.load("select", arm.method, f"{where}.method")
-        variant, params = _resolve(method, arm.variant, arm.params, where)
+        self.arm, self.arm_where = arm, f"suites/{self.suite.name}.yaml: arms.{name}"
+        method = registry.load("select", arm.method, f"{self.arm_where}.method")
+        variant, params = _resolve(method, arm.variant, arm.params, self.arm_where)
         subset, nested = None, method.nested(params)
         if arm.role != "reference":
-            subset = self._select(
-                method, variant, params, arm, None if nested else budget, fraction, where, upstream
-            )
+            subset = self._select(method, variant, params, None if nested else budget, fraction, upstream)
             upstream.append(subset)
         train = self._train("training", subset, budget if nested else None, fraction, length)
-        protocol = registry.load("evaluate", self.scale.evaluation.name, f"{self.where}.evaluation.name")
-        model = self._model("training")
-        evaluate = EvaluateSpec(
-            seeds=self.seeds,
-            root_seed=self.config.root_seed,
-            data=self.data,
-            model=train,
-            protocol=_plugged(protocol, self.scale.evaluation.params, f"{self.where}.evaluation.params"),
-            version=protocol.version,
-        )
-        evaluated = self.graph.add(self.suite.name, evaluate, protocol, model)
         return Cell(
             arm=name,
             method=arm.method,
             variant=variant,
-            dataset=self.dataset,
+            dataset=self.label,
             fraction=fraction,
             length=length,
             report_seeds=self.report,
             data=self.data,
-            evaluate=evaluated,
+            evaluate=self._evaluate(train, self.scale.evaluation, "evaluation"),
+            measures=tuple(
+                self._evaluate(subset, use, f"measures[{place}]")
+                for place, use in enumerate(self.scale.measures if subset else [])
+            ),
             train=train,
             select=subset,
             upstream=tuple(dict.fromkeys(upstream)),
         )
+
+    def _evaluate(self, subject: Ref | None, use: Use, key: str) -> Ref:
+        assert subject is not None
+        where = f"{self.where}.{key}"
+        protocol = registry.load("evaluate", use.name, f"{where}.name")
+        spec = EvaluateSpec(
+            seeds=self.seeds,
+            root_seed=self.config.root_seed,
+            data=self.data,
+            subject=subject,
+            protocol=_plugged(protocol, use.params, f"{where}.params"),
+            version=protocol.version,
+        )
+        models = [self._model("training")] if subject.startswith("train/") else []
+        return self.graph.add(self.suite.name, spec, protocol, *models)
 
     def _select(
         self,
         method: registry.Plugin,
         variant: str,
         params: registry.Params,
-        arm: Arm,
         budget: int | None,
         fraction: float,
-        where: str,
         upstream: list[Ref],
     ) -> Ref:
+        arm, where = self.arm, self.arm_where
         needs = {name: {**own, **arm.signals.get(name, {})} for name, own in method.needs(params).items()}
         for name in arm.signals:
             if name not in needs:
@@ -236,7 +259,7 @@ class _Grid:
     def _signal(
         self, name: str, own: Mapping[str, Any], overrides: Mapping[str, Any], where: str, upstream: list[Ref]
     ) -> Ref:
-        """Add one signal and all that it needs; `model` stands for the proxy."""
+        """Add one signal and all that it needs; `model` stands for one proxy or several."""
         signal = registry.load("signals", name, where)
         plugged = _plugged(signal, {**self.scale.signals.get(name, {}), **own}, where)
         params = signal.params(**plugged.params)
@@ -244,9 +267,10 @@ class _Grid:
         plugins = [signal]
         for need, settings in signal.needs(params).items():
             if need == "model":
-                uses[need] = self._train("proxy", None, None, 1.0, "epochs")
+                proxies = self._proxies(**settings)
+                uses |= {f"model{number}": proxy for number, proxy in enumerate(proxies)}
                 plugins.append(self._model("proxy"))
-                upstream.append(uses[need])
+                upstream += proxies
             else:
                 merged = {**settings, **overrides.get(need, {})}
                 uses[need] = self._signal(need, merged, overrides, where, upstream)
@@ -257,6 +281,13 @@ class _Grid:
         upstream.append(reference)
         return reference
 
+    def _proxies(self, count: int = 1, folds: int = 0) -> list[Ref]:
+        """Add `count` independent proxies, or `folds` of which each leaves out another part of the data."""
+        parts = [(fold, folds) for fold in range(folds)] if folds else [None] * count
+        return [
+            self._train("proxy", None, None, 1.0, "epochs", number, fold) for number, fold in enumerate(parts)
+        ]
+
     def _train(
         self,
         key: Literal["training", "proxy"],
@@ -264,12 +295,13 @@ class _Grid:
         budget: int | None,
         fraction: float,
         length: Length,
+        proxy: int | None = None,
+        fold: tuple[int, int] | None = None,
     ) -> Ref:
-        """Add one training with the settings under `key` of the scale."""
+        """Add one training with the settings under `key` of the scale and the arm."""
         training, where = self._training(key), f"{self.where}.{key}"
         trainer = registry.load("train", training.trainer.name, f"{where}.trainer.name")
         model = self._model(key)
-        kept = self.n if length == "steps" else round_half_up(fraction * self.n)
         spec = TrainSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
@@ -279,9 +311,12 @@ class _Grid:
             fraction=fraction,
             trainer=_plugged(trainer, training.trainer.params, f"{where}.trainer.params"),
             model=_plugged(model, training.model.params, f"{where}.model.params"),
-            steps=training.epochs * max(1, kept // training.batch_size),
+            epochs=training.epochs,
+            steps_as=self.n if length == "steps" else None,
+            min_steps=training.min_steps,
             batch_size=training.batch_size,
-            length=length,
+            proxy=proxy,
+            fold=fold,
         )
         return self.graph.add(self.suite.name, spec, trainer, model)
 
@@ -289,7 +324,16 @@ class _Grid:
         return registry.load("models", self._training(key).model.name, f"{self.where}.{key}.model.name")
 
     def _training(self, key: Literal["training", "proxy"]) -> Training:
-        return self.scale.training if key == "training" else self.scale.proxy
+        own: dict[str, Any] = getattr(self.arm, key)
+        base: Training = getattr(self.scale, key)
+        if not own:
+            return base
+        return validate(Training, merged(base.model_dump(), own), self.arm_where, at=key)
+
+
+def _wanted(arm: Arm, fraction: float, resamples: bool) -> bool:
+    """Return whether an arm takes a fraction of the grid; by default, all data are for methods that resample."""
+    return (fraction == 1) == resamples if arm.fractions is None else fraction in arm.fractions
 
 
 def _resolve(

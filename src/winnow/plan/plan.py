@@ -65,8 +65,8 @@ class Plan:
     # -- downloads ------------------------------------------------------------------------------
 
     def downloads(self, dataset: str) -> list[str]:
-        folder = Path(self.config.store) / "data" / dataset
-        return [str(folder / file.name) for file in self.catalogue[dataset].files]
+        folder = Path(self.config.store) / "data"
+        return [str(folder / (file.of or dataset) / file.name) for file in self.catalogue[dataset].files]
 
     def download_spec(self, dataset: str, name: str) -> str:
         """Return what a downloaded file must be: its name, size and checksums (not where it is from)."""
@@ -111,7 +111,7 @@ class Plan:
     def collect_inputs(self, suite: str) -> list[str]:
         """Return every artefact whose numbers or costs a suite's metrics table holds."""
         cells = self.graph.cells[suite]
-        wanted = {r for cell in cells for r in (cell.evaluate, cell.train, *cell.upstream)}
+        wanted = {r for cell in cells for r in (cell.evaluate, *cell.measures, cell.train, *cell.upstream)}
         return [self.path(reference) for reference in sorted(wanted)]
 
     def prepare_inputs(self, suite: str) -> list[str]:
@@ -186,6 +186,9 @@ def _check_figures(suite: Suite) -> None:
         for option in figure.options:
             if option not in known[figure.figure]:
                 raise unknown(f"option of {figure.figure}", option, known[figure.figure], f"{where}.options")
+        for arm in (*figure.options.get("only", ()), figure.options.get("baseline")):
+            if arm is not None and arm not in suite.arms:
+                raise unknown("arm", arm, suite.arms, f"{where}.options")
 
 
 def require_sources(plan: Plan) -> None:
@@ -193,15 +196,16 @@ def require_sources(plan: Plan) -> None:
     mirror = plan.config.mirror_folder
     for dataset in plan.datasets:
         for file, target in zip(plan.catalogue[dataset].files, plan.downloads(dataset), strict=True):
-            held = mirror is not None and (mirror / dataset / file.name).is_file()
+            folder = file.of or dataset
+            held = mirror is not None and (mirror / folder / file.name).is_file()
             if not file.urls and not held and not Path(target).is_file():
                 place = (
-                    f"{mirror / dataset / file.name}: missing from the mirror"
+                    f"{mirror / folder / file.name}: missing from the mirror"
                     if mirror
                     else "no mirror is set"
                 )
                 raise UserError(
                     f"datasets.yaml: {dataset}.files: {file.name} has no public URL and {place}. Set "
                     f"`mirror` in config.yaml or the variable WINNOW_MIRROR to a folder with "
-                    f"{dataset}/{file.name}."
+                    f"{folder}/{file.name}."
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -61,6 +61,7 @@ class PrepareSpec(Spec):
     dataset: str
     entry: dict[str, Any]
     limits: dict[str, int]
+    holdout: int
     pool: tuple[str, ...]
     root_seed: int
 
@@ -70,7 +71,12 @@ class PrepareSpec(Spec):
 
 
 class TrainSpec(Seeded):
-    """Train one model per repetition on the first `budget` examples of a subset, or on all data."""
+    """Train one model per repetition on the first `budget` examples of a subset, or on all data.
+
+    It lasts `epochs` passes over what it is given or, for equal-step training, over `steps_as` examples.
+    `proxy` numbers a model that is trained to select by, and has random draws of its own; with `fold` (k,
+    of K) it does not see the k-th part of the data.
+    """
 
     stage: ClassVar[str] = "train"
 
@@ -80,15 +86,31 @@ class TrainSpec(Seeded):
     fraction: float
     trainer: Plugged
     model: Plugged
-    steps: int
+    epochs: int
+    steps_as: int | None
+    min_steps: int
     batch_size: int
-    length: Literal["epochs", "steps"]
+    proxy: int | None
+    fold: tuple[int, int] | None
 
     def slug(self) -> str:
-        base = name_of(self.subset) if self.subset else f"{name_of(self.data)}-full"
-        share = "" if self.subset is None or "-f0." in base else f"-f{self.fraction:.2f}"
-        equal = "-equalsteps" if self.length == "steps" else ""
+        base = (
+            name_of(self.subset)
+            if self.subset
+            else f"{name_of(self.data)}-{'proxy' if self.is_proxy else 'full'}"
+        )
+        share = "" if self.subset is None or "-f0." in base else f"-f{self.fraction:.3g}"
+        equal = "-equalsteps" if self.steps_as is not None else ""
         return f"{base}{share}-{self.trainer.name}{equal}-{self.seed_slug()}"
+
+    @property
+    def is_proxy(self) -> bool:
+        return self.proxy is not None
+
+    @property
+    def context(self) -> tuple[str | int, ...]:
+        """Names the random draws of this model besides its repetition."""
+        return () if self.proxy is None else ("proxy", self.proxy)
 
     def inputs(self) -> dict[str, Ref]:
         return {"data": self.data} | ({"subset": self.subset} if self.subset else {})
@@ -123,7 +145,7 @@ class SelectSpec(Seeded):
     signals: dict[str, Ref]
 
     def slug(self) -> str:
-        share = "" if self.fraction is None else f"-f{self.fraction:.2f}"
+        share = "" if self.fraction is None else f"-f{self.fraction:.3g}"
         variant = "" if self.variant == "default" else f"-{self.variant}"
         return f"{name_of(self.data)}-{self.method.name}{variant}{share}-{self.seed_slug()}"
 
@@ -132,20 +154,20 @@ class SelectSpec(Seeded):
 
 
 class EvaluateSpec(Seeded):
-    """Measure trained models with a fixed protocol."""
+    """Measure the subject, trained models or a selection, with a fixed protocol."""
 
     stage: ClassVar[str] = "evaluate"
 
     data: Ref
-    model: Ref
+    subject: Ref
     protocol: Plugged
     version: int
 
     def slug(self) -> str:
-        return f"{name_of(self.model)}-{self.protocol.name}-{self.seed_slug()}"
+        return f"{name_of(self.subject)}-{self.protocol.name}-{self.seed_slug()}"
 
     def inputs(self) -> dict[str, Ref]:
-        return {"data": self.data, "model": self.model}
+        return {"data": self.data, "subject": self.subject}
 
 
 def name_of(reference: Ref) -> str:

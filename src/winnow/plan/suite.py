@@ -44,19 +44,24 @@ class Use(_Model):
 
 
 class Training(_Model):
-    """How a model is trained: `epochs` over the whole training set at `batch_size`."""
+    """How a model is trained: `epochs` at `batch_size`, and for at least `min_steps` batches.
+
+    Without `min_steps` a subset that is smaller than a few batches would hardly be trained on at all.
+    """
 
     trainer: Use
     model: Use
     epochs: Count
     batch_size: int = Field(strict=True, ge=2)
+    min_steps: int = Field(default=0, strict=True, ge=0)
 
 
 class Arm(_Model):
     """One method (or control) of the comparison.
 
     `fractions` and `lengths` restrict the arm to a part of the scale's grid. The reference is trained on
-    all examples, so it has neither.
+    all examples, so it has neither. `training` and `proxy` change the scale's settings of that name, key by
+    key: another optimiser, another architecture.
     """
 
     label: str
@@ -65,6 +70,8 @@ class Arm(_Model):
     variant: str | None = None
     params: dict[str, Any] = {}
     signals: dict[str, dict[str, Any]] = {}
+    training: dict[str, Any] = {}
+    proxy: dict[str, Any] = {}
     fractions: Annotated[list[float], Field(min_length=1), Once] | None = None
     lengths: Annotated[list[Length], Field(min_length=1), Once] = ["epochs"]
 
@@ -81,17 +88,23 @@ class Arm(_Model):
 class Scale(_Model):
     """The grid at one scale. `fractions` of equal-epoch and of equal-step training are listed apart.
 
-    `pool` names the splits that methods choose from; `limits` keeps a stratified part of a split.
+    `dataset` is the entry of datasets.yaml, where the grid has another name: one dataset at two sizes is two
+    grids. `pool` names the splits that methods choose from; `limits` keeps a stratified part of a split;
+    `holdout` examples are cut from the training split first, as the split `validation`. `measures` are
+    protocols that look at the selections, beside `evaluation`, which looks at the trained models.
     """
 
+    dataset: str | None = None
     fractions: dict[Length, Annotated[list[float], Once]]
     seeds: Count
     seeds_per_job: Count = 1
     pool: Annotated[list[Literal["train", "unlabelled"]], Field(min_length=1), Once] = ["train"]
     limits: dict[Literal["train"], Count] = {}
+    holdout: int = Field(default=0, strict=True, ge=0)
     proxy: Training
     training: Training
     evaluation: Use
+    measures: list[Use] = []
     signals: dict[str, dict[str, Any]] = {}
     arms: Annotated[list[str], Field(min_length=1), Once] | None = None
 
@@ -100,10 +113,10 @@ class Scale(_Model):
     def _fractions_are_shares(cls, value: dict[Length, list[float]]) -> dict[Length, list[float]]:
         for length, listed in value.items():
             for fraction in listed:
-                if not 0 < fraction < 1:
+                if not 0 < fraction <= 1:
                     raise ValueError(
-                        f"{length}: {fraction} is not accepted. Accepted: shares between 0 and 1, both"
-                        " excluded (all data is the reference arm)."
+                        f"{length}: {fraction} is not accepted. Accepted: shares above 0, and at most 1 (all"
+                        " data, for arms that repeat or weight examples)."
                     )
         return value
 
@@ -237,10 +250,16 @@ def _grids(path: Path, name: object, scale: object) -> dict[str, Any]:
         raise UserError(f"{where}.datasets: {datasets!r} is not accepted. Accepted: names of datasets.")
     if not isinstance(defaults, dict):
         raise UserError(f"{where}.defaults: {defaults!r} is not accepted. Accepted: a mapping of settings.")
-    return {dataset: _merge(defaults, own or {}) for dataset, own in datasets.items()}
+    return {dataset: merged(defaults, own or {}) for dataset, own in datasets.items()}
 
 
-def _merge(base: Any, own: Any) -> Any:
-    if isinstance(base, Mapping) and isinstance(own, Mapping):
-        return {**base, **{key: _merge(base.get(key), value) for key, value in own.items()}}
-    return own
+def merged(base: Any, own: Any) -> Any:
+    """Return `base` with the keys of `own` laid over it, mapping by mapping.
+
+    A plugin of another name replaces the one in `base`: its parameters would not fit.
+    """
+    if not (isinstance(base, Mapping) and isinstance(own, Mapping)):
+        return own
+    if own.get("name", base.get("name")) != base.get("name"):
+        return own
+    return {**base, **{key: merged(base.get(key), value) for key, value in own.items()}}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from winnow.figures.units import duration, interval
+from winnow.figures.units import duration, interval, percent
 from winnow.report.inputs import SuiteInput
 
 METRIC = "test_accuracy"
 INTRODUCTION = (
-    "Test accuracy in percent, mean and 95 % interval over repetitions. Times are medians of processor time "
-    "per repetition; selection holds proxy training, signals and the choice itself."
+    "Test accuracy in percent by share kept, mean and 95 % interval over repetitions. Below it, medians of "
+    "processor time per repetition: selection (proxy training, signals and the choice itself) + training."
 )
 
 
@@ -45,17 +45,29 @@ def _accuracy(suite: SuiteInput) -> Iterable[str]:
     rows = suite.summary[suite.summary["metric"] == METRIC]
     rows = rows.merge(suite.cost, on=["suite", "arm", "dataset", "fraction", "length"], validate="one_to_one")
     rows = rows.assign(place=rows["arm"].map({arm: place for place, arm in enumerate(suite.arms)}))
-    head = ("kept", "arm", "test accuracy (%)", "seeds", "selection", "training")
     for (dataset, length), group in rows.groupby(["dataset", "length"]):
-        ordered = group.sort_values(["fraction", "place"])
-        yield f"**{dataset}, equal {length}**"
-        yield _table(head, (_row(suite, row) for _, row in ordered.iterrows()))
+        seeds = " to ".join(str(count) for count in sorted({group["n_seeds"].min(), group["n_seeds"].max()}))
+        yield f"**{dataset}, equal {length}, seeds: {seeds}**"
+        for show in (_mean, _times):
+            yield _by_share(suite, group.sort_values("place"), show)
 
 
-def _row(suite: SuiteInput, row: pd.Series) -> tuple[str, ...]:
-    accuracy = interval(row["mean"], row["ci_low"], row["ci_high"], METRIC)
-    times = (duration(row["selection_cpu_s"]), duration(row["training_cpu_s"]))
-    return f"{100 * row['fraction']:.0f} %", suite.label(row["arm"]), accuracy, str(row["n_seeds"]), *times
+def _by_share(suite: SuiteInput, rows: pd.DataFrame, show: Callable[[pd.Series], str]) -> str:
+    """Return a table with a line per arm and a column per share kept."""
+    shares = sorted(rows["fraction"].unique())
+    lines = []
+    for arm, own in rows.groupby("arm", sort=False):
+        cells = {row["fraction"]: show(row) for _, row in own.iterrows()}
+        lines.append((suite.label(str(arm)), *(cells.get(share, "") for share in shares)))
+    return _table(("arm", *map(percent, shares)), lines)
+
+
+def _mean(row: pd.Series) -> str:
+    return interval(row["mean"], row["ci_low"], row["ci_high"], METRIC)
+
+
+def _times(row: pd.Series) -> str:
+    return f"{duration(row['selection_cpu_s'])} + {duration(row['training_cpu_s'])}"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

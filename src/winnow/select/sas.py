@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 from winnow.registry import Params, Signals, plugin
 from winnow.select.engine.graph_cut import cut_value, double_greedy, greedy
 from winnow.select.engine.quotas import groups_of, interleave, quotas
-from winnow.select.engine.similarity import Similarity
+from winnow.select.engine.similarity import InnerProducts
 from winnow.select.engine.subset import Score, Subset, View, finite, subset
 
 
@@ -83,7 +83,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: SAS
     counts = _counts([len(group) for group in groups], budget, view, params)
     row_sums, orders, facts = np.zeros(view.n), [], []
     for group, count in zip(groups, counts, strict=True):
-        similarity = Similarity(embeddings[group], params.threshold, view.memory_gb)
+        similarity = InnerProducts(embeddings[group], params.threshold, view.memory_gb)
         row_sums[group] = similarity.row_sums(params.diagonal)
         order, fact = _choose(similarity, row_sums[group], int(count), params)
         orders.append(group[order])
@@ -104,7 +104,7 @@ def _counts(sizes: list[int], budget: int | None, view: View, params: SASParams)
 
 
 def _choose(
-    similarity: Similarity, row_sums: np.ndarray, count: int, params: SASParams
+    similarity: InnerProducts, row_sums: np.ndarray, count: int, params: SASParams
 ) -> tuple[np.ndarray, dict[str, Any]]:
     if params.objective == "row_sum":
         order = Score(row_sums, params.keep).order()[:count]

@@ -38,7 +38,7 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
     from winnow.train.engine.augment import build_augmentation
     from winnow.train.engine.contrastive import build_contrastive, save_trained
     from winnow.train.engine.device import autocast_dtype
-    from winnow.train.engine.loop import Loop, Schedule
+    from winnow.train.engine.loop import Loop, Passes, Schedule
     from winnow.train.engine.losses import nt_xent
     from winnow.train.engine.task import normalise
 
@@ -57,12 +57,9 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
     loop = Loop(
         model=model,
         optimiser=torch.optim.Adam(model.parameters(), lr=params.lr, weight_decay=params.weight_decay),
-        schedule=Schedule(params.lr, task.steps, params.cosine),
+        schedule=Schedule(params.lr, task.total_steps(drop_last=True), params.cosine),
         step_loss=step_loss,
-        n=len(task.rows),
-        batch_size=task.batch_size,
-        root_seed=task.root_seed,
-        seed=task.seed,
+        passes=Passes.of(task, drop_last=True),
         device=task.device,
         dtype=dtype,
         checkpoint=task.checkpoint,

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.evaluate.engine.view import EvaluationView
-from winnow.plan.specs import EvaluateSpec, TrainSpec
+from winnow.plan.specs import EvaluateSpec
 from winnow.seeds import generator
 from winnow.stage import Job
-from winnow.store import Artefact, read_json, verified, write_json
-from winnow.train.engine.contrastive import load_trained
-from winnow.train.engine.device import pick_device
-from winnow.train.engine.features import features
-from winnow.train.engine.task import statistics
+from winnow.store import Artefact, verified, write_json
 
 
 def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
-    """Measure every repetition's model; the values are fractions, with the count they rest on."""
+    """Measure every repetition of the subject; the values are fractions, with the count they rest on."""
     spec = job.spec
     protocol = registry.load("evaluate", spec.protocol.name, "spec: protocol.name")
-    data = Dataset.open(job.input(spec.data))
-    artefact.facts["device_used"] = str(pick_device(job.device))
+    params = protocol.params(**spec.protocol.params)
+    data, folder = Dataset.open(job.input(spec.data)), job.input(spec.subject)
+    artefact.facts["device_used"] = job.device if "model" in protocol.needs(params) else "cpu"
     for seed in spec.seeds:
         with artefact.timed(seed):
-            metrics = protocol.function(protocol.params(**spec.protocol.params), _view(job, data, seed))
+            view = EvaluationView(
+                data=data,
+                read=lambda name, seed=seed: verified(folder, f"s{seed}/{name}"),  # type: ignore[misc]
+                random=generator(spec.root_seed, "evaluation", seed),
+                encode=_encoder(job, data, folder, seed),
+            )
+            metrics = protocol.function(params, view)
             rows = {name: {"value": value, "n": n} for name, (value, n) in metrics.items()}
             write_json(artefact.folder(seed) / "metrics.json", {"version": spec.version, "metrics": rows})
 
 
-def _view(job: Job[EvaluateSpec], data: Dataset, seed: int) -> EvaluationView:
-    folder = job.input(job.spec.model)
-    trained = TrainSpec.model_validate(read_json(verified(folder, "spec.json")))
-    network = registry.load("models", trained.model.name, f"{folder}/spec.json: model.name")
-    params, device = network.params(**trained.model.params), pick_device(job.device)
-    model = load_trained(folder, seed, network, params, data.shape[2], data.shape[0]).encoder.to(device)
-    mean, std = statistics(data, device)
-    train, test = (features(model, data.images(split), mean, std).numpy() for split in ("train", "test"))
-    return EvaluationView(
-        train_features=np.ascontiguousarray(train),
-        train_labels=data.labels("train"),
-        test_features=np.ascontiguousarray(test),
-        test_labels=data.labels("test"),
-        classes=len(data.classes),
-        random=generator(job.spec.root_seed, "evaluation", seed),
-    )
+def _encoder(job: Job[EvaluateSpec], data: Dataset, folder: Path, seed: int) -> Callable[[str], np.ndarray]:
+    def encode(split: str) -> np.ndarray:
+        from winnow.train.engine.device import pick_device
+        from winnow.train.engine.features import features
+        from winnow.train.engine.task import statistics
+        from winnow.train.engine.trained import load_trained
+
+        device = pick_device(job.device)
+        encoder = load_trained(folder, seed, data).get_submodule("encoder").to(device)
+        mean, std = statistics(data, device)
+        return np.ascontiguousarray(features(encoder, data.images(split), mean, std).numpy())
+
+    return encode

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from winnow.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
 class EvaluationView:
-    """Frozen features of one trained model: (n, d) float32 with (n,) int64 labels.
+    """One repetition of the subject, a training or a selection, with the data it was made from.
 
+    folder: what the subject wrote for this repetition; `read` verifies a file of it before use.
     random: generator of this repetition's validation split, the same for every arm.
+    encode: frozen features of a split by the trained encoder, (n, d) float32 (protocols that need `model`).
     """
 
-    train_features: np.ndarray
-    train_labels: np.ndarray
-    test_features: np.ndarray
-    test_labels: np.ndarray
-    classes: int
+    data: Dataset
+    read: Callable[[str], Path]
     random: np.random.Generator
+    encode: Callable[[str], np.ndarray]

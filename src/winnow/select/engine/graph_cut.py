@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from winnow.select.engine.greedy import naive
+from winnow.select.engine.set_functions import GraphCut
 from winnow.select.engine.similarity import Similarity
 
 
@@ -18,16 +20,7 @@ def greedy(
     start: a set to extend (its members come first in the order, with the gains of adding them in
     that order). Each step costs one column: O(budget n) beside the similarities.
     """
-    gain = similarity.row_sums(diagonal=False)
-    order = np.empty(budget, np.int64)
-    gains = np.empty(budget)
-    given = 0 if start is None else len(start)
-    for step in range(budget):
-        best = int(start[step]) if start is not None and step < given else int(np.argmax(gain))
-        order[step], gains[step] = best, gain[best]
-        gain -= 2.0 * similarity.column(best)
-        gain[order[: step + 1]] = -np.inf
-    return order, gains
+    return naive(GraphCut(similarity), budget, () if start is None else start)
 
 
 def double_greedy(similarity: Similarity, chosen: np.ndarray) -> np.ndarray:

@@ -43,7 +43,7 @@ def _save(folder: Path, chosen: Subset) -> None:
         "rank": np.arange(len(chosen.index), dtype=np.int32),
     }
     pd.DataFrame(columns).to_parquet(folder / "subset.parquet", index=False)
-    facts: dict[str, Any] = {"n": len(chosen.index), **chosen.facts}
+    facts: dict[str, Any] = {"n": len(chosen.index), "rounds": chosen.rounds, **chosen.facts}
     if chosen.score is not None:
         table = pd.DataFrame({"index": np.arange(len(chosen.score.values)), "score": chosen.score.values})
         table.to_parquet(folder / "scores.parquet", index=False)

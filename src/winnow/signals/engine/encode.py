@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
     """Return mean unit-norm embeddings of the pool, (n, d) float32."""
-    model = view.model if params.layer == "projection" else view.model.encoder
+    trained = view.proxies[0].load()
+    model = trained if params.layer == "projection" else trained.encoder
     mean, std = statistics(view.data, view.device)
     images = view.data.pool_images()
     if not params.augment_views:

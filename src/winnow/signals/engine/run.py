@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.errors import UserError
-from winnow.plan.specs import SignalSpec, TrainSpec
-from winnow.signals.engine.view import SignalView
+from winnow.plan.specs import SignalSpec
+from winnow.signals.engine.view import Proxy, SignalView
 from winnow.stage import Job
-from winnow.store import Artefact, load_array, read_json, save_array, verified
+from winnow.store import Artefact, load_array, save_array
+
+MODEL = re.compile(r"model\d+")
 
 
 def compute_all(job: Job[SignalSpec], artefact: Artefact) -> None:
@@ -28,25 +32,19 @@ def compute_all(job: Job[SignalSpec], artefact: Artefact) -> None:
 
 
 def _view(job: Job[SignalSpec], data: Dataset, seed: int) -> SignalView:
-    spec, model, device = job.spec, None, None
-    if "model" in spec.uses:
-        from winnow.train.engine.contrastive import load_trained
+    spec, device = job.spec, None
+    models = sorted((name for name in spec.uses if MODEL.fullmatch(name)), key=lambda name: int(name[5:]))
+    if models:
         from winnow.train.engine.device import pick_device
 
         device = pick_device(job.device)
-        folder = job.input(spec.uses["model"])
-        trained = TrainSpec.model_validate(read_json(verified(folder, "spec.json")))
-        network = registry.load("models", trained.model.name, f"{folder}/spec.json: model.name")
-        size, channels = data.shape[0], data.shape[2]
-        model = load_trained(
-            folder, seed, network, network.params(**trained.model.params), channels, size
-        ).to(device)
+    proxies = tuple(Proxy(job.input(spec.uses[name]), seed, data, device) for name in models)
     arrays = {
         name: load_array(job.input(reference), f"s{seed}/signal.npy")
         for name, reference in spec.uses.items()
-        if name != "model"
+        if name not in models
     }
-    return SignalView(data, spec.root_seed, seed, model, device, arrays)
+    return SignalView(data, spec.root_seed, seed, proxies, device, arrays)
 
 
 def _check(values: np.ndarray, data: Dataset, name: str) -> None:

@@ -1,18 +1,47 @@
-"""What a signal is given: the data, the trained model if it needs one, and other signals."""
+"""What a signal is given: the data, the trained models if it needs any, and other signals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from winnow.data.dataset import Dataset
+from winnow.errors import UserError
+from winnow.store import load_array
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """One trained model: its artefact, and the module in evaluation mode once it is asked for."""
+
+    folder: Path
+    seed: int
+    data: Dataset
+    device: Any
+
+    def load(self) -> Any:
+        """Return the model, whose `encoder` gives features and whose `head` gives outputs."""
+        from winnow.train.engine.trained import load_trained
+
+        return load_trained(self.folder, self.seed, self.data).to(self.device)
+
+    def array(self, name: str) -> np.ndarray:
+        """Return an array that the training recorded, e.g. `dynamics/loss`."""
+        path = f"s{self.seed}/{name}.npy"
+        if not (self.folder / path).is_file():
+            raise UserError(
+                f"{self.folder / path}: the training recorded no {name.split('/')[0]}; set `record: true` of"
+                " the proxy's trainer in the suite."
+            )
+        return load_array(self.folder, path)
 
 
 @dataclass(frozen=True)
 class SignalView:
-    """One repetition's inputs. `model` is a trained module in evaluation mode, or None.
+    """One repetition's inputs. `proxies`: trained models, in the order of their numbers.
 
     signals: arrays by name, one row per example of the pool.
     """
@@ -20,6 +49,6 @@ class SignalView:
     data: Dataset
     root_seed: int
     seed: int
-    model: Any = None
+    proxies: tuple[Proxy, ...] = ()
     device: Any = None
     signals: dict[str, np.ndarray] = field(default_factory=dict)

@@ -36,7 +36,7 @@ class Contrastive(nn.Module):
 
 def build_contrastive(task: Task, projection: int) -> nn.Module:
     """Return the model with initial weights that depend on (root seed, repetition) alone."""
-    torch.manual_seed(derive(task.root_seed, "init", task.seed))
+    torch.manual_seed(derive(task.root_seed, "init", task.seed, *task.context))
     model = _assemble(task.model, task.model_params, task.channels, task.size, projection)
     return model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload,no-any-return]
 
@@ -55,7 +55,7 @@ def save_trained(out: Path, model: nn.Module, history: Tensor) -> None:
     table.to_parquet(out / "history.parquet")
 
 
-def load_trained(
+def load_contrastive(
     folder: Path, seed: int, model: Plugin, params: Params, channels: int, size: int
 ) -> Contrastive:
     """Load one repetition's model in evaluation mode; the file is verified first."""

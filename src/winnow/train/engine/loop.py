@@ -6,9 +6,10 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from winnow.errors import UserError
 from winnow.seeds import derive
 from winnow.stage import log
 from winnow.train.engine.checkpoint import load_checkpoint, save_checkpoint
+from winnow.train.engine.task import Task, steps_per_epoch
 
 CHECK_EVERY = 50
 """Steps between two looks at the losses: looking at each one would stall a GPU."""
@@ -26,18 +28,23 @@ CHECK_EVERY = 50
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate per step: constant or half a cosine to zero, after a linear warm-up."""
+    """Learning rate per step: constant, in steps or half a cosine to zero, after a linear warm-up.
+
+    From each step in `milestones` on, the rate is multiplied by `decay`.
+    """
 
     peak: float
     steps: int
     cosine: bool
     warmup: int = 0
+    milestones: tuple[int, ...] = ()
+    decay: float = 0.1
 
     def __call__(self, step: int) -> float:
         if step < self.warmup:
             return self.peak * (step + 1) / self.warmup
         if not self.cosine:
-            return self.peak
+            return self.peak * self.decay ** sum(step >= milestone for milestone in self.milestones)
         return (
             self.peak
             * 0.5
@@ -45,27 +52,86 @@ class Schedule:
         )
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Which rows each step shows: epoch after epoch, each in a random order of its own.
+
+    The n rows are `rounds` parts of equal size; epoch e shows part e % rounds. `drop_last` leaves out
+    the rows of an epoch that fill no batch. All draws depend on (root seed, repetition, context) and
+    the epoch or step alone: a resumed run repeats exactly what an uninterrupted one does.
+    """
+
+    n: int
+    batch_size: int
+    root_seed: int
+    seed: int
+    context: tuple[str | int, ...] = ()
+    rounds: int = 1
+    drop_last: bool = True
+
+    @classmethod
+    def of(cls, task: Task, drop_last: bool) -> Passes:
+        return cls(
+            len(task.rows), task.batch_size, task.root_seed, task.seed, task.context, task.rounds, drop_last
+        )
+
+    @property
+    def part(self) -> int:
+        """The rows of one epoch."""
+        return self.n // self.rounds
+
+    @property
+    def per_epoch(self) -> int:
+        return steps_per_epoch(self.part, self.batch_size, self.drop_last)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the (part,) int64 rows of an epoch in the order in which it shows them."""
+        random = np.random.default_rng(self._derive("order", epoch))
+        return epoch % self.rounds * self.part + random.permutation(self.part)
+
+    def place(self, step: int) -> tuple[int, slice]:
+        """Return the epoch of a step, and where in the epoch's order its batch lies."""
+        epoch, batch = divmod(step, self.per_epoch)
+        size = min(self.batch_size, self.part)
+        is_rest = batch + 1 == self.per_epoch and not self.drop_last
+        return epoch, slice(batch * size, self.part if is_rest else (batch + 1) * size)
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield (step, rows) for the steps from `start` to before `stop`."""
+        shown, order = -1, np.empty(0)
+        for step in range(start, stop):
+            epoch, place = self.place(step)
+            if epoch != shown:
+                shown, order = epoch, self.order(epoch)
+            yield step, torch.from_numpy(order[place])
+
+    def augmentation_seed(self, step: int) -> int:
+        return self._derive("augmentation", step)
+
+    def _derive(self, axis: str, index: int) -> int:
+        return derive(self.root_seed, axis, self.seed, *self.context, index)
+
+
 @dataclass
 class Loop:
     """One training run: `step_loss(rows, step)` gives the loss of one batch of rows.
 
-    rows: (batch,) int64 positions into the training rows. The order of epoch e depends only on
-    (root seed, repetition, e), augmentation only on (root seed, repetition, step): a resumed run
-    repeats exactly what an uninterrupted one does.
+    rows: (batch,) int64 positions into the training rows. An optimiser may ask for the loss of a step
+    more than once; each time it has the same random draws. `after_step(step)` follows every update.
+    extras: tensors that are kept in the checkpoint besides the model, and restored in place.
     """
 
     model: nn.Module
     optimiser: torch.optim.Optimizer
     schedule: Schedule
     step_loss: Callable[[Tensor, int], Tensor]
-    n: int
-    batch_size: int
-    root_seed: int
-    seed: int
+    passes: Passes
     device: torch.device
     dtype: torch.dtype | None
     checkpoint: Path
     label: str
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    after_step: Callable[[int], None] | None = None
     history: Tensor = field(init=False)
 
     def run(self) -> Tensor:
@@ -77,8 +143,8 @@ class Loop:
         pending: list[Tensor] = []
         total = self.schedule.steps
         with tqdm(total=total, initial=start, desc=self.label, mininterval=5, unit="step") as bar:
-            for step, rows in self._batches(start):
-                pending.append(self._step(step, rows))
+            for step, rows in self.passes.batches(start, total):
+                pending.append(self._step(step, rows.to(self.device)))
                 bar.update()
                 if len(pending) == CHECK_EVERY or step + 1 == total or self._due():
                     self._check(step, pending)
@@ -87,28 +153,23 @@ class Loop:
                         self._save(step + 1)
         return self.history
 
-    def _batches(self, start: int) -> Iterator[tuple[int, Tensor]]:
-        size = min(self.batch_size, self.n)
-        per_epoch, epoch, order = self.n // size, -1, torch.empty(0)
-        for step in range(start, self.schedule.steps):
-            if step // per_epoch != epoch:
-                epoch = step // per_epoch
-                random = np.random.default_rng(derive(self.root_seed, "order", self.seed, epoch))
-                order = torch.from_numpy(random.permutation(self.n))
-            position = step % per_epoch * size
-            yield step, order[position : position + size].to(self.device)
-
     def _step(self, step: int, rows: Tensor) -> Tensor:
-        rate = self.schedule(step)
+        rate, seed = self.schedule(step), self.passes.augmentation_seed(step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        torch.manual_seed(derive(self.root_seed, "augmentation", self.seed, step))
-        with self._autocast():
-            loss = self.step_loss(rows, step)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        return loss.detach()
+
+        def loss_with_gradient() -> Tensor:
+            torch.manual_seed(seed)
+            self.optimiser.zero_grad(set_to_none=True)
+            with self._autocast():
+                loss = self.step_loss(rows, step)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+
+        loss = cast(Tensor, self.optimiser.step(loss_with_gradient))  # type: ignore[arg-type]
+        if self.after_step:
+            self.after_step(step)
+        return loss
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         if self.dtype is None:
@@ -147,12 +208,12 @@ class Loop:
         wall, cpu = self.started
         spent = {"wall_s": begun - wall, "cpu_s": time.process_time() - cpu}
         progress = {"step": step, "spent": {key: self.carried[key] + value for key, value in spent.items()}}
-        save_checkpoint(self.checkpoint, self.model, self.optimiser, self.history, progress)
+        save_checkpoint(self.checkpoint, self.model, self.optimiser, self.history, progress, self.extras)
         self.last_saved, self.saved = step, time.perf_counter()
         self.save_seconds = self.saved - begun
 
     def _resume(self) -> int:
-        found = load_checkpoint(self.checkpoint, self.model, self.optimiser)
+        found = load_checkpoint(self.checkpoint, self.model, self.optimiser, self.extras)
         if found is None:
             return 0
         self.history, progress = found

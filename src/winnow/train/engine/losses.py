@@ -1,4 +1,4 @@
-"""Losses of self-supervised training."""
+"""Losses of self-supervised and supervised training."""
 
 from __future__ import annotations
 
@@ -19,3 +19,28 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     half = len(first)
     target = torch.arange(2 * half, device=logits.device).roll(half)
     return functional.cross_entropy(logits, target)
+
+
+def cross_entropy(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
+) -> Tensor:
+    """Return the weighted mean loss of a batch, sum w l / sum w; weights None means all equal.
+
+    logits: (b, classes). labels, weights: (b,). smoothing: share of the target that goes to all classes
+    alike (Szegedy et al. 2016).
+    """
+    if weights is None:
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    return (weights * losses).sum() / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+
+
+def mixup(images: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
+    """Mix each image with another of the batch (Zhang et al. 2018), one share for the batch.
+
+    Returns share * images + (1 - share) * images[partner], partner (b,) and share ~ Beta(alpha, alpha).
+    The draws are made on the processor: they are the same on every device.
+    """
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    partner = torch.randperm(len(images)).to(images.device, non_blocking=True)
+    return images.lerp(images[partner], 1 - share), partner, share

@@ -13,8 +13,9 @@ from winnow.data.dataset import Dataset
 from winnow.errors import UserError
 from winnow.plan.specs import TrainSpec
 from winnow.stage import Job
-from winnow.store import Artefact, verified
+from winnow.store import Artefact, read_json, verified
 from winnow.train.engine.device import pick_device
+from winnow.train.engine.folds import folds_of
 from winnow.train.engine.task import Task, statistics, to_tensor
 
 
@@ -30,46 +31,61 @@ def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
     counts = {}
     for seed in spec.seeds:
         with artefact.timed(seed) as cost:
-            rows = _rows(job, seed, len(images))
-            counts[str(seed)] = len(rows)
+            rows, weights, rounds = _rows(job, seed, data)
+            counts[str(seed)] = len(rows) // rounds
             task = Task(
                 images=images,
                 labels=labels,
                 rows=torch.from_numpy(rows).to(device),
+                weights=None if weights is None else torch.from_numpy(weights).to(device),
+                rounds=rounds,
                 mean=mean,
                 std=std,
                 classes=len(data.classes),
                 model=model,
                 model_params=model.params(**spec.model.params),
-                steps=spec.steps,
+                epochs=spec.epochs,
+                steps_as=spec.steps_as,
+                min_steps=spec.min_steps,
                 batch_size=spec.batch_size,
                 root_seed=spec.root_seed,
                 seed=seed,
+                context=spec.context,
                 device=device,
                 checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
                 out=artefact.folder(seed),
                 label=f"{job.output.name} s{seed}",
                 cost=cost,
+                heldout=lambda: {
+                    split: to_tensor(data.images(split), device)
+                    for split in ("test", "validation")
+                    if split in data.splits
+                },
             )
             artefact.facts |= trainer.function(trainer.params(**spec.trainer.params), task)
     artefact.facts["examples"] = counts
     artefact.facts["device_used"] = str(device)
 
 
-def _rows(job: Job[TrainSpec], seed: int, n: int) -> np.ndarray:
-    """Return the positions to train on: the first `budget` of the subset, or everything."""
-    spec = job.spec
+def _rows(job: Job[TrainSpec], seed: int, data: Dataset) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Return the positions to train on, their weights unless all are 1, and the number of rounds."""
+    spec, n = job.spec, data.pool_size
+    if spec.fold is not None:
+        parts = folds_of(data.pool_labels(), spec.fold[1], spec.root_seed, seed)
+        return np.flatnonzero(parts != spec.fold[0]), None, 1
     if spec.subset is None:
-        return np.arange(n, dtype=np.int64)
+        return np.arange(n, dtype=np.int64), None, 1
     path: Path = verified(job.input(spec.subset), f"s{seed}/subset.parquet")
-    rows: np.ndarray = pd.read_parquet(path, columns=["index"])["index"].to_numpy()
-    if spec.budget is not None and len(rows) < spec.budget:
-        raise UserError(f"{path}: {len(rows)} examples, but the budget is {spec.budget}")
-    rows = rows[: spec.budget]
+    table = pd.read_parquet(path, columns=["index", "weight"])
+    if spec.budget is not None and len(table) < spec.budget:
+        raise UserError(f"{path}: {len(table)} examples, but the budget is {spec.budget}")
+    table = table[: spec.budget]
+    rows, weights = table["index"].to_numpy(np.int64), table["weight"].to_numpy(np.float32)
     if len(rows) < 2:
         raise UserError(
             f"{path}: {len(rows)} examples are too few to train on; raise the fraction in the suite"
         )
-    if len(rows) and (rows.min() < 0 or rows.max() >= n):
+    if rows.min() < 0 or rows.max() >= n:
         raise UserError(f"{path}: index {rows.max()} is outside the {n} examples of the pool")
-    return rows
+    facts = read_json(verified(job.input(spec.subset), f"s{seed}/facts.json"))
+    return rows, None if (weights == 1).all() else weights, int(facts["rounds"])

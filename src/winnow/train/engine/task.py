@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,26 +20,42 @@ class Task:
     """One repetition of a training job.
 
     images: (n, c, h, w) uint8, the whole pool. labels: (n,) int64, -1 where there is none.
-    rows: (m,) int64 positions of the subset in the pool, repeated where an example counts twice.
+    rows: (m,) int64 positions of the subset in the pool, repeated where an example counts twice; with
+    `rounds` above 1 they are that many subsets of equal size, one per epoch in turn.
+    weights: (m,) float32, or None where all are 1.
+    steps_as: number of examples whose epochs set the number of steps (equal-step training), or None.
+    context: names the random draws of a proxy, so that it shares none with the models it selects for.
+    heldout: returns the images, as `images`, of the test split and of a validation split if there is one.
     """
 
     images: Tensor
     labels: Tensor
     rows: Tensor
+    weights: Tensor | None
+    rounds: int
     mean: Tensor
     std: Tensor
     classes: int
     model: Plugin
     model_params: Params
-    steps: int
+    epochs: int
+    steps_as: int | None
+    min_steps: int
     batch_size: int
     root_seed: int
     seed: int
+    context: tuple[str | int, ...]
     device: torch.device
     checkpoint: Path
     out: Path
     label: str
     cost: Cost
+    heldout: Callable[[], dict[str, Tensor]]
+
+    def total_steps(self, drop_last: bool) -> int:
+        """Return the number of optimiser steps: whole epochs, and at least `min_steps`."""
+        examples = len(self.rows) // self.rounds if self.steps_as is None else self.steps_as
+        return max(self.min_steps, self.epochs * steps_per_epoch(examples, self.batch_size, drop_last))
 
     @property
     def channels(self) -> int:
@@ -47,6 +64,15 @@ class Task:
     @property
     def size(self) -> int:
         return int(self.images.shape[2])
+
+
+def steps_per_epoch(examples: int, batch_size: int, drop_last: bool) -> int:
+    """Return the batches of one epoch; a set smaller than a batch is one batch.
+
+    A single example that is left over joins the batch before it: batch norm needs two.
+    """
+    whole, rest = divmod(examples, batch_size)
+    return max(1, whole if drop_last or rest < 2 else whole + 1)
 
 
 def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:

@@ -1,0 +1,27 @@
+"""Loops that are compiled at their first call and kept on disk; imported inside functions only.
+
+Sums may be reassociated, which lets them use vector instructions. The order of a sum of given length
+stays fixed, and rounded sums in a fixed order are monotone: smaller terms never give a larger sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numba
+
+parts = numba.prange
+CORES = numba.get_num_threads()
+# Elements below which one core is done before a second one has woken up.
+WORTH_SHARING = 2**20
+
+
+def compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function of arrays; loops over `parts(n)` are shared among the cores (see `share`)."""
+    made: Callable[..., None] = numba.njit(parallel=True, fastmath={"reassoc", "nsz"}, cache=True)(function)
+    return made
+
+
+def share(elements: int) -> None:
+    """Choose between one core and all for the compiled calls that follow, by the work of each."""
+    numba.set_num_threads(CORES if elements >= WORTH_SHARING else 1)

@@ -1,0 +1,22 @@
+"""Margin of every example in every epoch: its label's logit minus the largest other logit.
+
+Recorded from the forward passes of the training itself, so each value is of the view and the weights of
+its own step; nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from winnow.registry import Params, Signals, plugin
+from winnow.signals.engine.view import SignalView
+
+
+def needs(_: Params) -> Signals:
+    return {"model": {}}
+
+
+@plugin(needs=needs, source="Toneva et al. 2019, arXiv 1812.05159; Pleiss et al. 2020, arXiv 2001.10528")
+def compute(params: Params, view: SignalView) -> np.ndarray:
+    """Return (n, epochs) float32."""
+    return view.proxies[0].array("dynamics/margin")

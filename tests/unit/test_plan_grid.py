@@ -1,0 +1,162 @@
+"""The plan of supervised suites: proxies, folds, arms with other settings, sizes of one dataset, measures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from plan_inputs import CONFIG, change, copy_inputs, read
+
+from winnow.errors import UserError
+from winnow.plan.expand import Cell
+from winnow.plan.plan import Plan, load_plan
+from winnow.plan.specs import EvaluateSpec, PrepareSpec, SignalSpec, TrainSpec
+from winnow.plan.suite import merged
+
+SUITE = """
+name: toy
+title: Toy
+question: Does the plan say what the suite says?
+source: {paper: none}
+arms:
+  full: {label: all, role: reference, method: full}
+  random: {label: random, role: control, method: random, lengths: [epochs, steps]}
+  hard: {label: hard, role: method, method: el2n, fractions: [0.5]}
+  clean: {label: clean, role: method, method: confident_learning, fractions: [0.5]}
+  often: {label: often, role: method, method: useful}
+  sharp: {label: sharp, role: control, method: full, fractions: [1.0], training: {trainer: {params: {optimiser: sam}}}}
+  other: {label: other, role: control, method: random, fractions: [0.5], training: {model: {name: convnet}}}
+scales:
+  demo:
+    defaults:
+      fractions: {epochs: [0.5, 1.0], steps: [0.5]}
+      seeds: 2
+      proxy: &train
+        trainer: {name: supervised, params: {crop: 1, record: true}}
+        model: {name: mlp, params: {depth: 1}}
+        epochs: 3
+        batch_size: 100
+      training: *train
+      evaluation: {name: accuracy}
+      measures: [{name: noise_detection}]
+      signals: {residual_norms: {proxies: 3}, heldout_logits: {folds: 2}}
+      holdout: 37
+    datasets:
+      digits_noisy: {}
+      digits_300: {dataset: digits_noisy, limits: {train: 300}}
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copy_inputs(tmp_path)
+    (tmp_path / "suites/toy.yaml").write_text(SUITE)
+    change(tmp_path / CONFIG, "suites", ["toy"])
+    for name in ("WINNOW_MIRROR", "WINNOW_SETTINGS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def plan(tree: Path, **settings: Any) -> Plan:
+    return load_plan(read(tree / CONFIG) | settings, root=tree)
+
+
+def cells(planned: Plan, **wanted: Any) -> list[Cell]:
+    found = planned.graph.cells["toy"]
+    return [cell for cell in found if all(getattr(cell, key) == value for key, value in wanted.items())]
+
+
+def spec(planned: Plan, reference: str) -> Any:
+    return planned.graph.nodes[reference].spec
+
+
+def test_grids_of_one_dataset_differ_in_size_and_share_the_entry(tree: Path) -> None:
+    planned = plan(tree)
+    prepared = {cell.dataset: spec(planned, cell.data) for cell in planned.graph.cells["toy"]}
+    assert all(
+        isinstance(found, PrepareSpec) and found.dataset == "digits_noisy" for found in prepared.values()
+    )
+    assert prepared["digits_noisy"].limits == {} and prepared["digits_300"].limits == {"train": 300}
+    budgets = {
+        cell.dataset: planned.graph.nodes[cell.train].spec.model_dump()["budget"]
+        for cell in cells(planned, arm="random", length="epochs")
+    }
+    assert budgets == {"digits_noisy": 700, "digits_300": 150}, "half of 1437 - 37, and half of 300"
+
+
+def test_several_proxies_and_folds_are_trained_with_draws_of_their_own(tree: Path) -> None:
+    planned = plan(tree)
+    for arm, count in (("hard", 3), ("clean", 2)):
+        (cell, *_) = cells(planned, arm=arm)
+        proxies = [spec(planned, ref) for ref in cell.upstream if ref.startswith("train/")]
+        assert [proxy.proxy for proxy in proxies] == list(range(count))
+        assert [proxy.context for proxy in proxies] == [("proxy", k) for k in range(count)]
+        folds = [proxy.fold for proxy in proxies]
+        assert folds == ([None] * 3 if arm == "hard" else [(0, 2), (1, 2)])
+        (signal,) = [spec(planned, ref) for ref in cell.upstream if ref.startswith("signals/")]
+        assert isinstance(signal, SignalSpec) and list(signal.uses) == [f"model{k}" for k in range(count)]
+        assert spec(planned, cell.train).context == ()
+
+
+def test_arms_change_the_settings_they_name_and_no_other(tree: Path) -> None:
+    planned = plan(tree)
+    base = spec(planned, cells(planned, arm="full")[0].train)
+    sharp = spec(planned, cells(planned, arm="sharp")[0].train)
+    assert isinstance(sharp, TrainSpec)
+    assert sharp.trainer.params == base.trainer.params | {"optimiser": "sam"}
+    assert sharp.model == base.model
+    other = spec(planned, cells(planned, arm="other")[0].train)
+    assert other.model.name == "convnet" and other.trainer == base.trainer
+    assert other.model.params["depth"] == 3, "another model takes none of the parameters of the first"
+
+
+def test_lengths_and_resampling(tree: Path) -> None:
+    planned = plan(tree)
+    lengths = {
+        c.length: spec(planned, c.train).steps_as for c in cells(planned, arm="random", dataset="digits_300")
+    }
+    assert lengths == {"epochs": None, "steps": 300}
+    (often, *_) = cells(planned, arm="often", dataset="digits_300")
+    assert often.fraction == 1.0 and spec(planned, often.select).budget == 300
+    assert spec(planned, often.train).budget is None, "the method decides how many examples there are"
+
+
+def test_measures_look_at_selections(tree: Path) -> None:
+    planned = plan(tree)
+    (full, *_), (hard, *_) = cells(planned, arm="full"), cells(planned, arm="hard")
+    assert full.measures == () and len(hard.measures) == 1
+    measured = spec(planned, hard.measures[0])
+    assert isinstance(measured, EvaluateSpec) and measured.subject == hard.select
+    assert planned.path(hard.measures[0]) in planned.collect_inputs("toy")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        ("arms/often/fractions", [0.5], "Accepted: \\[1.0\\]"),
+        ("arms/sharp/training/trainer/params/optimiser", "sgdd", "arms.sharp|training.trainer"),
+        ("arms/sharp/training/trainr", {}, "trainr"),
+        ("scales/demo/datasets/digits_300/dataset", "digts", "Did you mean|digits"),
+        ("scales/demo/datasets/digits_300/limits/train", 1420, "37 held out"),
+        ("scales/demo/defaults/measures/0/name", "noise", "protocol"),
+    ],
+)
+def test_mistakes_name_the_key(tree: Path, keys: str, value: Any, message: str) -> None:
+    path = tree / "suites/toy.yaml"
+    change(path, keys, value)
+    with pytest.raises(UserError, match=message) as found:
+        plan(tree)
+    assert "toy.yaml" in str(found.value)
+
+
+def test_settings_are_laid_over_each_other_by_key() -> None:
+    base = {"trainer": {"name": "a", "params": {"x": 1, "y": {"z": 2}}}, "epochs": 3}
+    own = yaml.safe_load("trainer: {params: {y: {w: 4}}}")
+    assert merged(base, own) == {
+        "trainer": {"name": "a", "params": {"x": 1, "y": {"z": 2, "w": 4}}},
+        "epochs": 3,
+    }
+    assert merged(base, {"trainer": {"name": "b"}}) == {"trainer": {"name": "b"}, "epochs": 3}
+    assert merged(base, {}) == base
