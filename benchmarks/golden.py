@@ -31,13 +31,14 @@ N, BUDGET, RIDGE = 40, 15, 0.5
 
 
 def instance(seed: int, grid: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return (similarities, features): (40, 40) symmetric with ones on the diagonal, and (40, 6)."""
+    """Return (similarities, features): (40, 40) with ones on the diagonal, and (40, 6) within 0 and 1."""
     random = np.random.default_rng(seed)
     rows = random.random((N, 6))
     similarity = np.exp(-((rows[:, None] - rows) ** 2).sum(axis=2))
     if grid:
         rows, similarity = np.round(4 * rows) / 4, np.round(8 * similarity) / 8
-    return similarity.astype(np.float32), rows
+    low, high = rows.min(axis=0), rows.max(axis=0)
+    return similarity.astype(np.float32), (rows - low) / (high - low)
 
 
 def apricot(selector: Any, data: np.ndarray) -> dict[str, Any]:
@@ -76,8 +77,8 @@ def answers(similarity: np.ndarray, rows: np.ndarray) -> dict[str, dict[str, Any
             "submodlib": submodlib(features),
         },
         "log_det": {"submodlib": dense(LogDeterminantFunction, similarity, lambdaVal=RIDGE)},
-        "disparity_min": {"submodlib": dense(DisparityMinFunction, 1 - similarity)},
-        "disparity_sum": {"submodlib": dense(DisparitySumFunction, 1 - similarity)},
+        "disparity_min": {"submodlib": dense(DisparityMinFunction, similarity)},
+        "disparity_sum": {"submodlib": dense(DisparitySumFunction, similarity)},
     }
 
 
@@ -90,6 +91,7 @@ def main() -> None:
     made = {
         "command": "python benchmarks/golden.py",
         "versions": {name: version(name) for name in ("apricot-select", "submodlib-py")},
+        "n": N,
         "budget": BUDGET,
         "ridge": RIDGE,
         "cases": cases,

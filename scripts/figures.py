@@ -4,8 +4,8 @@ A figure that pairs or fits over seeds reads the metrics, any other the summary 
 
 Example (S=results/demo/suites/sas):
   .venv/bin/python scripts/figures.py --metrics $S/metrics.parquet --summary $S/summary.parquet \\
-      --cost $S/cost.parquet --output /tmp/figure.png \\
-      --spec '{"figure": "accuracy_vs_cost", "options": {}, "arms": [["full", {"label": "full", "role": "reference"}]]}'
+      --cost $S/cost.parquet --output /tmp/figure.png --spec \\
+    '{"figure": "accuracy_vs_cost", "options": {}, "arms": [["full", {"label": "all", "role": "reference"}]]}'
 """
 
 from __future__ import annotations

@@ -6,9 +6,15 @@ import warnings
 
 import numpy as np
 import pytest
+from cleanlab.count import num_label_issues
 from scipy.special import softmax
 
-from winnow.select.confident_learning import ConfidentLearningParams, label_quality, select
+from winnow.select.confident_learning import (
+    ConfidentLearningParams,
+    flagged_labels,
+    label_quality,
+    select,
+)
 from winnow.select.engine.subset import Subset, View
 
 
@@ -32,10 +38,22 @@ def test_qualities_equal_their_formulas() -> None:
     p = softmax(logits.astype(np.float64), axis=1)
     own = p[np.arange(len(labels)), labels]
     other = np.where(np.eye(4, dtype=bool)[labels], -1, p).max(axis=1)
-    np.testing.assert_allclose(label_quality(logits, labels, "self_confidence")[0], own, atol=1e-12)
-    np.testing.assert_allclose(
-        label_quality(logits, labels, "normalized_margin")[0], (own - other + 1) / 2, atol=1e-12
-    )
+    for quality, expected in (("self_confidence", own), ("normalized_margin", (own - other + 1) / 2)):
+        score = run(logits, labels, None, quality=quality).score
+        assert score is not None and score.keep == "high"
+        np.testing.assert_allclose(score.values, expected, atol=1e-12)
+
+
+def test_the_estimated_number_of_wrong_labels_is_the_librarys_and_its_definition() -> None:
+    """Count the labels of which another class passes its mean self-confidence with the most probability."""
+    logits, labels, _ = noisy()
+    p = softmax(logits.astype(np.float64), axis=1)
+    thresholds = np.array([p[labels == k, k].mean() for k in range(4)])
+    confident = np.where(p >= thresholds, p, 0)
+    expected = int(((confident.max(axis=1) > 0) & (confident.argmax(axis=1) != labels)).sum())
+    found = label_quality(p, labels, "self_confidence")[1]
+    assert abs(found - num_label_issues(labels, p)) <= 1
+    assert found == expected
 
 
 @pytest.mark.parametrize("quality", ["self_confidence", "normalized_margin"])
@@ -49,9 +67,10 @@ def test_wrong_labels_are_removed_and_counted(quality: str) -> None:
 def test_pruning_puts_every_flagged_example_behind_the_others() -> None:
     logits, labels, _ = noisy()
     logits[:40] *= 0.02  # nearly no opinion: low quality, but few are flagged
-    _, flagged = label_quality(logits, labels, "self_confidence")
-    order = run(logits, labels, None, prune=True).index
-    assert 0 < flagged.sum() < 600
+    flagged = flagged_labels(softmax(logits.astype(np.float64), axis=1), labels)
+    pruned = run(logits, labels, None, prune=True)
+    order = pruned.index
+    assert 0 < flagged.sum() == pruned.facts["flagged"] < 600
     assert flagged[order].tolist() == sorted(flagged.tolist())
     assert flagged[run(logits, labels, None).index].tolist() != sorted(flagged.tolist())
 
@@ -73,13 +92,14 @@ def test_a_single_label_has_nothing_to_be_confused_with(classes: int, prune: boo
     for quality in ("self_confidence", "normalized_margin"):
         chosen = run(logits, labels, 7, quality=quality, prune=prune)
         assert chosen.index.tolist() == list(range(7))
-        assert chosen.facts == {"label_issues": 0}
+        assert set(chosen.facts.values()) == {0}
 
 
 def test_the_library_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     labels = np.arange(12)
+    logits = np.random.default_rng(0).normal(size=(12, 14)).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run(np.random.default_rng(0).normal(size=(12, 14)).astype(np.float32), labels, 5)
+        run(logits, labels, 5, prune=True)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""

@@ -283,7 +283,7 @@ def test_differences_are_drawn_where_they_lie() -> None:
         float(line.get_xdata()[0]) for line in drawn.axes[0].lines if line.get_marker() != "None"
     )
     np.testing.assert_allclose(drawn_at, np.sort(100 * rows["difference"]))
-    assert drawn.axes[0].get_xlabel() == "test accuracy (%) minus random (points)"
+    assert drawn.axes[0].get_xlabel() == "test accuracy minus random (points)"
     assert {text.get_text() for text in drawn.legends[0].get_texts()} == {"20 % kept", "40 % kept"}
 
 

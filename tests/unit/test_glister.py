@@ -64,7 +64,7 @@ def test_a_step_of_zero_is_a_plain_top_k() -> None:
 def test_one_update_per_pick_or_per_block() -> None:
     view, _, _ = make_view(400)
     assert run(view, 250, growth=0).facts["groups"][0]["updates"] == 250
-    assert run(view, 250).facts["groups"][0]["updates"] == 200 + 25  # blocks of two from 200 on
+    assert run(view, 250, growth=0.01).facts["groups"][0]["updates"] == 200 + 25  # blocks of two from 200 on
     assert run(view, 64, growth=1).facts["groups"][0]["updates"] == 7  # 1, 1, 2, 4, 8, 16, 32
 
 

@@ -72,13 +72,15 @@ def test_released_scale_is_that_of_a_mean_over_the_batch() -> None:
     assert logits.grad.numpy() == pytest.approx(expected, abs=1e-7)
 
 
-def test_a_moved_layer_equals_new_logits() -> None:
+@pytest.mark.parametrize("moved", [1, 3, 4, 11])
+def test_a_moved_layer_equals_new_logits(moved: int) -> None:
     random = np.random.default_rng(3)
     features, labels = random.normal(size=(30, 5)), random.integers(4, size=30)
     weight, bias = random.normal(size=(4, 5)), random.normal(size=4)
     layer = LastLayer(features, features @ weight.T + bias, labels)
-    step = random.normal(size=(4, 6))
-    layer.move(step)
+    gradients = Factors(random.normal(size=(moved, 4)), random.normal(size=(moved, 5)))
+    step = 0.3 * gradients.sum()
+    layer.move(gradients, 0.3)
     logits = torch.from_numpy(features @ (weight - step[:, 1:]).T + bias - step[:, 0])
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels))
     assert layer.loss() == pytest.approx(float(loss), abs=1e-10)

@@ -209,6 +209,7 @@ SUITE_MISTAKES: list[Mistake] = [
     ("figures/0/figure", "pie", "figures[0]: unknown figure 'pie' … accuracy_vs_cost"),
     ("figures/1/figure", "accuracy_vs_fraction", "figures: name 'accuracy_vs_fraction' is used twice"),
     ("figures/0/options", {"metrics": "x"}, "figures[0].options … 'metrics' … Did you mean 'metric'?"),
+    ("figures/0/options", {"only": ["full", "sass"]}, "figures[0].options: unknown arm 'sass' … sas_paper"),
     ("figures/0/name", "a/b", "figures[0].name: 'a/b' … pattern"),
     ("claims/0/marign", 0, "claims[0]: unknown key 'marign' … Did you mean 'margin'?"),
     ("claims/7", CLAIM | {"id": "beats_random"}, "claims: id 'beats_random' is used twice"),

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from winnow.figures import layout
 from winnow.figures.style import METHOD_MARKERS, ArmStyle, arm_styles, styled
-from winnow.figures.units import display_scale, is_share, metric_label, percent
+from winnow.figures.units import difference_label, display_scale, percent
 
 TABLE = "values"
 TITLE = "Differences to the baseline"
@@ -47,26 +47,37 @@ def draw(
     Returns:
         The figure and the rows it shows: difference, low and high per cell, in stored units.
     """
-    base = layout.baseline_of(arms, baseline)
+    base = layout.baseline_of(table, arms, baseline)
     rows = layout.gaps(table, arms, metric, base, length, only)
     styles = arm_styles(arms)
-    keys = layout.panel_keys(rows, {arm: {} for arm in arms})
-    shown = [arm for arm in arms if arm in set(rows["arm"])]
     fractions = sorted(rows["fraction"].unique())
-    figure, axes = layout.panel_grid(keys)
-    n_lines = len({axis.get_subplotspec().rowspan.start for axis in axes.values()})  # type: ignore[union-attr]
-    tall = HEAD + len(shown) * (ROW + STEP * (len(fractions) - 1))
-    figure.set_size_inches(figure.get_figwidth() + 1.2, n_lines * tall)
-    unit = " (points)" if is_share(metric) else ""
-    for (dataset, kind), axis in axes.items():
-        here = rows[(rows["dataset"] == dataset) & (rows["length"] == kind)]
-        _panel(axis, here, shown, fractions, metric, styles)
-        axis.set_xlabel(f"{metric_label(metric)} minus {styles[base].label}{unit}")
-        if not axis.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-            axis.tick_params(labelleft=False)
+    figure, axes = layout.panel_grid(layout.panel_keys(rows, {arm: {} for arm in arms}))
+    panels = {key: rows[(rows["dataset"] == key[0]) & (rows["length"] == key[1])] for key in axes}
+    shown = _arms_by_line(axes, panels, list(arms))
+    for key, axis in axes.items():
+        place = axis.get_subplotspec()
+        assert place is not None
+        _panel(axis, panels[key], shown[place.rowspan.start], fractions, metric, styles)
+        axis.set_xlabel(difference_label(metric, styles[base].label))
+        axis.tick_params(labelleft=place.is_first_col())
+    heights = [HEAD + len(line) * (ROW + STEP * (len(fractions) - 1)) for line in shown]
+    figure.axes[0].get_gridspec().set_height_ratios(heights)  # type: ignore[union-attr]
+    figure.set_size_inches(figure.get_figwidth() + 1.2, sum(heights))
     if len(fractions) > 1:
         _legend(figure, fractions)
     return figure, rows
+
+
+def _arms_by_line(
+    axes: Mapping[tuple[str, str], Axes], panels: Mapping[tuple[str, str], pd.DataFrame], order: list[str]
+) -> list[list[str]]:
+    """Return for each line of panels the arms that any of them shows: they share the names at the left."""
+    present: dict[int, set[str]] = {}
+    for key, axis in axes.items():
+        place = axis.get_subplotspec()
+        assert place is not None
+        present.setdefault(place.rowspan.start, set()).update(panels[key]["arm"])
+    return [[arm for arm in order if arm in found] for _, found in sorted(present.items())]
 
 
 def _panel(

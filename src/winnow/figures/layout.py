@@ -105,18 +105,20 @@ def choose(
     return rows[[*COLUMNS, *shown, *keep]].reset_index(drop=True)
 
 
-def baseline_of(arms: Mapping[str, Any], baseline: str | None) -> str:
-    """Return the arm that others are compared with: the one named, else the first control or reference.
+def baseline_of(table: pd.DataFrame, arms: Mapping[str, Any], baseline: str | None) -> str:
+    """Return the arm that others are compared with: the one named, else the table's first control.
+
+    A table without controls is compared with its reference.
 
     Raises:
-        UserError: the baseline is not an arm.
+        UserError: the baseline is not an arm of the table.
     """
+    present = [arm for arm in arms if arm in set(table["arm"])]
     if baseline is None:
-        roles = [str(about.get("role")) for about in arms.values()]
-        role = "control" if "control" in roles else "reference"
-        return list(arms)[roles.index(role)]
-    if baseline not in arms:
-        raise unknown("baseline", baseline, arms, "figure")
+        controls = [arm for arm in present if arms[arm].get("role") == "control"]
+        return (controls or [arm for arm in present if is_reference(arms, arm)] or present)[0]
+    if baseline not in present:
+        raise unknown("baseline", baseline, present, "figure")
     return baseline
 
 
@@ -135,10 +137,12 @@ def gaps(
         baseline: an arm; a reference is compared with at every share and length of its dataset.
 
     Raises:
-        UserError: the metric, the length or an arm is not known.
+        UserError: the metric, the length or an arm is not known, or no cell can be compared.
     """
     matched = ["dataset"] if is_reference(arms, baseline) else AXES
     found = differences(of_metric(values, metric), metric, baseline, matched)
+    if found.empty:
+        raise UserError(f"figure: no arm has a result in a cell of the baseline '{baseline}'. Name another.")
     return choose(found.assign(metric=metric), arms, metric, length, only=only, shown=GAPS)
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from winnow.evidence.paired import summary
 from winnow.figures import layout
 from winnow.figures.style import DIVERGING, styled
-from winnow.figures.units import display_scale, is_share, length_label, measure, metric_label, percent
+from winnow.figures.units import difference_label, display_scale, length_label, measure, percent
 
 TABLE = "values"
 TITLE = "Arms by share kept"
@@ -55,7 +55,7 @@ def draw(
         The figure and one row per cell, with difference, low and high (NaN where nothing is compared).
     """
     values = layout.of_metric(table, metric)
-    base = layout.baseline_of(arms, baseline)
+    base = layout.baseline_of(values, arms, baseline)
     gaps = layout.gaps(values, arms, metric, base)[[*layout.CELL, *layout.GAPS]]
     rows = layout.choose(summary(values), arms, metric, length, only=only)
     rows = rows.merge(gaps, on=layout.CELL, how="left", validate="one_to_one")
@@ -198,6 +198,5 @@ def _draw_scale(figure: Figure, colours: ScalarMappable, metric: str, baseline: 
     bar = figure.colorbar(colours, cax=axis, orientation="horizontal", extend="both")
     bar.outline.set_visible(False)
     axis.tick_params(length=2, labelsize=FONT)
-    unit = " (points)" if is_share(metric) else ""
-    name = metric_label(metric)
-    axis.set_title(f"{name} minus {baseline}{unit}", fontsize=FONT + 0.6, fontweight="normal", pad=3)
+    title = difference_label(metric, baseline)
+    axis.set_title(title, loc="right", fontsize=FONT + 0.6, fontweight="normal", pad=3)

@@ -27,6 +27,11 @@ def metric_label(metric: str) -> str:
     return f"{name} (%)" if is_share(metric) else name
 
 
+def difference_label(metric: str, baseline: str) -> str:
+    """Return the name of a difference to a baseline, with its unit: `test accuracy minus random (points)`."""
+    return f"{metric.replace('_', ' ')} minus {baseline}" + (" (points)" if is_share(metric) else "")
+
+
 def length_label(length: str) -> str:
     """Return the name of a training length; a name that is not known is shown as it is."""
     return LENGTHS.get(length, length)

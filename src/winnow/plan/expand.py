@@ -153,11 +153,13 @@ class _Grid:
         if arm.role == "reference":
             yield "epochs", 1.0
             return
+        # By default, all data are for methods that resample, and every other share is for the others.
         where = f"suites/{self.suite.name}.yaml: arms.{name}"
         resamples = registry.load("select", arm.method, f"{where}.method").resamples
+        own = self.scale.arm_fractions.get(name, arm.fractions)
         for length in arm.lengths:
             for fraction in self.scale.fractions.get(length, []):
-                if not _wanted(arm, fraction, resamples):
+                if (fraction == 1) != resamples if own is None else fraction not in own:
                     continue
                 if resamples and fraction != 1:
                     raise UserError(
@@ -329,11 +331,6 @@ class _Grid:
         if not own:
             return base
         return validate(Training, merged(base.model_dump(), own), self.arm_where, at=key)
-
-
-def _wanted(arm: Arm, fraction: float, resamples: bool) -> bool:
-    """Return whether an arm takes a fraction of the grid; by default, all data are for methods that resample."""
-    return (fraction == 1) == resamples if arm.fractions is None else fraction in arm.fractions
 
 
 def _resolve(

@@ -91,7 +91,8 @@ class Scale(_Model):
     `dataset` is the entry of datasets.yaml, where the grid has another name: one dataset at two sizes is two
     grids. `pool` names the splits that methods choose from; `limits` keeps a stratified part of a split;
     `holdout` examples are cut from the training split first, as the split `validation`. `measures` are
-    protocols that look at the selections, beside `evaluation`, which looks at the trained models.
+    protocols that look at the selections, beside `evaluation`, which looks at the trained models. `arms`
+    names those to run, all by default; `arm_fractions` restricts single arms at this scale.
     """
 
     dataset: str | None = None
@@ -107,6 +108,7 @@ class Scale(_Model):
     measures: list[Use] = []
     signals: dict[str, dict[str, Any]] = {}
     arms: Annotated[list[str], Field(min_length=1), Once] | None = None
+    arm_fractions: dict[str, Annotated[list[float], Once]] = {}
 
     @field_validator("fractions")
     @classmethod
@@ -174,6 +176,7 @@ def _check_arm_names(suite: Suite, reference: str) -> None:
     for scale, dataset, grid in suite.grids:
         where = f"scales.{scale}.{dataset}.arms"
         named += [(where, arm) for arm in grid.arms or []]
+        named += [(f"scales.{scale}.{dataset}.arm_fractions", arm) for arm in grid.arm_fractions]
         if grid.arms is not None and reference not in grid.arms:
             raise ValueError(
                 f"{where}: lacks the reference '{reference}', which costs are relative to; add it."

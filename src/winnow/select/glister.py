@@ -31,7 +31,7 @@ from winnow.select.engine.subset import Score, Subset, View, subset
 
 class GlisterParams(Params):
     eta: float = Field(default=0.001, ge=0)
-    growth: float = Field(default=0.01, ge=0)
+    growth: float = Field(default=0.002, ge=0)
     update: bool = True
     validation: float = Field(default=1.0, gt=0, le=1)
     mean_loss_batch: int = Field(default=0, ge=0)
@@ -89,7 +89,7 @@ def _greedy(factors: Factors, layer: LastLayer, count: int, params: GlisterParam
         gain[order] = -np.inf
         block = min(max(1, int(params.growth * len(order))), count - len(order))
         picks = Score(gain, "high").order()[:block]
-        layer.move(params.eta * factors.take(picks).sum())
+        layer.move(factors.take(picks), params.eta)
         order, updates = np.concatenate([order, picks]), updates + 1
     return order, updates
 

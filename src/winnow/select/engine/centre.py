@@ -6,7 +6,7 @@ import numpy as np
 
 
 def centred(rows: np.ndarray) -> np.ndarray:
-    """Return rows minus their mean, (n, d) float32; the difference is taken in float64, a buffer at a time."""
+    """Return rows minus their mean, (n, d) float32; subtracted in float64, a buffer at a time."""
     out = np.empty(rows.shape, np.float32)
     np.subtract(rows, rows.mean(axis=0, dtype=np.float64), out=out, casting="same_kind")
     return out

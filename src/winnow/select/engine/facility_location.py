@@ -151,7 +151,7 @@ def _lower(block: np.ndarray, rows: np.ndarray, old: np.ndarray, new: np.ndarray
             for v in range(high - low):
                 lost[v] += min(max(row[v], old[r]), new[r]) - old[r]
         for v in range(high - low):
-            if lost[v] > 0:
+            if lost[v] > 0 and bound[low + v] > -np.inf:
                 bound[low + v] += SLACK * abs(bound[low + v]) - lost[v]
 
 

@@ -8,7 +8,7 @@ from winnow.select.engine.gradients import Factors, residuals
 
 
 class LastLayer:
-    """features: (n, d); logits: (n, C) at the start; labels: (n,). Moves cost O(n C d)."""
+    """features: (n, d); logits: (n, C) at the start; labels: (n,). Moves by b gradients: O(n d min(b, C))."""
 
     def __init__(self, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> None:
         self._features, self._labels = features, labels
@@ -19,10 +19,14 @@ class LastLayer:
         residual = residuals(self._logits, self._labels).astype(self._features.dtype)
         return Factors(residual, self._features).mean()
 
-    def move(self, step: np.ndarray) -> None:
-        """Subtract `step`, (C, d + 1), from the layer."""
-        step = step.astype(self._logits.dtype)
-        self._logits -= self._features @ step[:, 1:].T + step[:, 0]
+    def move(self, gradients: Factors, eta: float) -> None:
+        """Subtract eta times the sum of some gradients from the layer."""
+        if gradients.n < self._logits.shape[1]:
+            kernel = self._features @ gradients.features.T + 1
+            self._logits -= kernel @ (eta * gradients.residual).astype(self._logits.dtype)
+        else:
+            step = (eta * gradients.sum()).astype(self._logits.dtype)
+            self._logits -= self._features @ step[:, 1:].T + step[:, 0]
 
     def loss(self) -> float:
         """Return the mean cross-entropy in nats."""
