@@ -2,10 +2,10 @@
 
 1. n = 100,000, d = 256, 5,000 picks, within 2 GB for the pairs. No peer runs at this size (40 GB for the
    matrix); the ratio is that of the ten minutes allowed to the time taken.
-2. n = 10,000, 1,000 picks, from a dense matrix that all are given (float32; apricot needs float64). apricot's
+2. n = 10,000, 1,000 picks, from a dense matrix that all are given (apricot's in float64). apricot's
    optimisers are all timed; approximate-lazy does not reach the objective of exact greedy. Compilation is
-   left out on both sides: ours by a small run first, apricot's, which compiles in every fit, by taking off the
-   time of a fit of 300 examples. Building submodlib's object is left out too.
+   left out on both sides: ours by a small run first, apricot's, which compiles in every fit, by taking off
+   the time of a fit of 300 examples. Building submodlib's object is left out too.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """How the cost of every selection method grows with n, d and budget: slopes of log-log fits, CSV and plot.
 
 Each method runs in its first variant on made-up signals: n examples of 10 classes, rows of d numbers. One of
-n, d and budget grows while the others stay at 2,000 examples, 64 numbers and 10 %. A point is one run;
-a shorter one is repeated until 50 ms have passed, and the fastest counts. A run longer than the cap is the
-last of its row. Slope 1 is linear, 2 quadratic; near 0 the quantity costs nothing at these sizes. The budget
-is a share of n and grows with it: a method that takes n x budget steps has slope 2 in n, 1 in the budget.
+n, d and budget grows while the others stay at 2,000 examples, 64 numbers and 10 %. A point is the processor
+time of one run; runs below 50 ms are repeated and the fastest counts.
+A run longer than the cap is the last of its row. Slope 1 is linear, 2 quadratic; near 0 the quantity costs
+nothing at these sizes. The budget is a share of n and grows with it: a method that takes n x budget steps has
+slope 2 in n and 1 in the budget.
 
 Examples:
   .venv/bin/python benchmarks/growth.py

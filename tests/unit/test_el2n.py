@@ -44,7 +44,8 @@ def test_quotas_keep_the_share_of_every_class(signal: str) -> None:
 
 def test_needs_ask_for_as_many_proxies_as_the_parameter_says() -> None:
     assert el2n.needs(el2n.EL2NParams(proxies=3)) == {"residual_norms": {"proxies": 3}}
-    assert grand.needs(grand.GraNdParams()) == {"gradient_norms": {"proxies": 10}}
+    assert grand.needs(grand.GraNdParams(proxies=10)) == {"gradient_norms": {"proxies": 10}}
+    assert grand.needs(grand.GraNdParams()) == {"gradient_norms": {}}
 
 
 def test_released_grand_prefers_the_last_partial_batch() -> None:

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numba import njit
 
 from winnow.select.engine.compiled import compiled, parts, share
 from winnow.select.engine.greedy import SetFunction
 from winnow.select.engine.similarity import Similarity, Sparse
 
 SAMPLE = 256
-CHUNK = 1024
-# Bounds are lowered in rounded arithmetic: each is raised by this share first.
-SLACK = 1e-9
+CHUNK = 2048
+# Bounds stay bounds under rounding: losses are sums of four in single precision, the rest is in double.
+LOSS_SLACK, BOUND_SLACK = 1e-6, 1e-9
 
 
 class FacilityLocation(SetFunction):
@@ -140,19 +141,35 @@ def _sparse_gains(
         gains[c] = total
 
 
+@njit(cache=True)
+def _rise(value: np.float32, old: np.float32, new: np.float32) -> np.float32:
+    """Return how much of the step from old to new lies below the value."""
+    return min(max(value, old), new) - old
+
+
 @compiled
 def _lower(block: np.ndarray, rows: np.ndarray, old: np.ndarray, new: np.ndarray, bound: np.ndarray) -> None:
-    """Lower the bounds by what the rows, whose best rose from old to new, no longer gain."""
+    """Lower the bounds by what the rows, whose best rose from old to new, no longer gain.
+
+    Four rows are added up in single precision first: half the time of adding each in double.
+    """
+    fours = len(rows) // 4 * 4
     for chunk in parts((len(bound) + CHUNK - 1) // CHUNK):
         low, high = chunk * CHUNK, min((chunk + 1) * CHUNK, len(bound))
         lost = np.zeros(high - low)
-        for r in range(len(rows)):
-            row = block[rows[r], low:high]
+        for r in range(0, fours, 4):
+            a, b = block[rows[r], low:high], block[rows[r + 1], low:high]
+            c, d = block[rows[r + 2], low:high], block[rows[r + 3], low:high]
             for v in range(high - low):
-                lost[v] += min(max(row[v], old[r]), new[r]) - old[r]
+                first = _rise(a[v], old[r], new[r]) + _rise(b[v], old[r + 1], new[r + 1])
+                second = _rise(c[v], old[r + 2], new[r + 2]) + _rise(d[v], old[r + 3], new[r + 3])
+                lost[v] += first + second
+        for r in range(fours, len(rows)):
+            for v in range(high - low):
+                lost[v] += _rise(block[rows[r], low + v], old[r], new[r])
         for v in range(high - low):
-            if lost[v] > 0 and bound[low + v] > -np.inf:
-                bound[low + v] += SLACK * abs(bound[low + v]) - lost[v]
+            if lost[v] > 0:
+                bound[low + v] = bound[low + v] * (1 + BOUND_SLACK) - lost[v] * (1 - LOSS_SLACK)
 
 
 @compiled
