@@ -26,7 +26,12 @@ arms:
   hard: {label: hard, role: method, method: el2n, fractions: [0.5]}
   clean: {label: clean, role: method, method: confident_learning, fractions: [0.5]}
   often: {label: often, role: method, method: useful}
-  sharp: {label: sharp, role: control, method: full, fractions: [1.0], training: {trainer: {params: {optimiser: sam}}}}
+  sharp:
+    label: sharp
+    role: control
+    method: full
+    fractions: [1.0]
+    training: {trainer: {params: {optimiser: sam}}}
   other: {label: other, role: control, method: random, fractions: [0.5], training: {model: {name: convnet}}}
 scales:
   demo:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from winnow.figures import layout
+from winnow.figures.gaps import gaps_to
 from winnow.figures.style import METHOD_MARKERS, ArmStyle, arm_styles, styled
 from winnow.figures.units import difference_label, display_scale, percent
 
@@ -48,7 +49,7 @@ def draw(
         The figure and the rows it shows: difference, low and high per cell, in stored units.
     """
     base = layout.baseline_of(table, arms, baseline)
-    rows = layout.gaps(table, arms, metric, base, length, only)
+    rows = gaps_to(table, arms, metric, base, length, only)
     styles = arm_styles(arms)
     fractions = sorted(rows["fraction"].unique())
     figure, axes = layout.panel_grid(layout.panel_keys(rows, {arm: {} for arm in arms}))

@@ -17,8 +17,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from winnow.errors import UserError, unknown
-from winnow.evidence.differences import differences
-from winnow.evidence.metrics import AXES
 from winnow.figures.style import FRONT_COLOR, ArmStyle
 from winnow.figures.units import display_scale, length_label, percent
 
@@ -120,30 +118,6 @@ def baseline_of(table: pd.DataFrame, arms: Mapping[str, Any], baseline: str | No
     if baseline not in present:
         raise unknown("baseline", baseline, present, "figure")
     return baseline
-
-
-def gaps(
-    values: pd.DataFrame,
-    arms: Mapping[str, Any],
-    metric: str,
-    baseline: str,
-    length: str | None = None,
-    only: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Return the paired differences to the baseline per cell, in a fixed order, with each arm's label.
-
-    Args:
-        values: one row per cell, seed and metric.
-        baseline: an arm; a reference is compared with at every share and length of its dataset.
-
-    Raises:
-        UserError: the metric, the length or an arm is not known, or no cell can be compared.
-    """
-    matched = ["dataset"] if is_reference(arms, baseline) else AXES
-    found = differences(of_metric(values, metric), metric, baseline, matched)
-    if found.empty:
-        raise UserError(f"figure: no arm has a result in a cell of the baseline '{baseline}'. Name another.")
-    return choose(found.assign(metric=metric), arms, metric, length, only=only, shown=GAPS)
 
 
 def of_metric(table: pd.DataFrame, metric: str) -> pd.DataFrame:

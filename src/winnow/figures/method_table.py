@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from winnow.evidence.paired import summary
 from winnow.figures import layout
+from winnow.figures.gaps import gaps_to
 from winnow.figures.style import DIVERGING, styled
 from winnow.figures.units import difference_label, display_scale, length_label, measure, percent
 
@@ -56,7 +57,7 @@ def draw(
     """
     values = layout.of_metric(table, metric)
     base = layout.baseline_of(values, arms, baseline)
-    gaps = layout.gaps(values, arms, metric, base)[[*layout.CELL, *layout.GAPS]]
+    gaps = gaps_to(values, arms, metric, base)[[*layout.CELL, *layout.GAPS]]
     rows = layout.choose(summary(values), arms, metric, length, only=only)
     rows = rows.merge(gaps, on=layout.CELL, how="left", validate="one_to_one")
     strips = _strips(rows, arms)

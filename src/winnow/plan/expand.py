@@ -163,7 +163,8 @@ class _Grid:
                     continue
                 if resamples and fraction != 1:
                     raise UserError(
-                        f"{where}.fractions: '{arm.method}' repeats examples of the whole pool. Accepted: [1.0]."
+                        f"{where}.fractions: '{arm.method}' repeats examples of the whole pool."
+                        " Accepted: [1.0]."
                     )
                 if round_half_up(fraction * self.n) < 1:
                     raise UserError(

@@ -1,8 +1,4 @@
-"""Loops that are compiled at their first call and kept on disk; imported inside functions only.
-
-Sums may be reassociated, which lets them use vector instructions. The order of a sum of given length
-stays fixed, and rounded sums in a fixed order are monotone: smaller terms never give a larger sum.
-"""
+"""Loops that are compiled at their first call and kept on disk; imported inside functions only."""
 
 from __future__ import annotations
 
@@ -18,7 +14,17 @@ WORTH_SHARING = 2**20
 
 def compiled(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a function of arrays; loops over `parts(n)` are shared among the cores (see `share`)."""
-    made: Callable[..., None] = numba.njit(parallel=True, fastmath={"reassoc", "nsz"}, cache=True)(function)
+    made: Callable[..., None] = numba.njit(parallel=True, cache=True)(function)
+    return made
+
+
+def summing(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile as above, sums in an order that suits vector instructions.
+
+    The order is fixed for a given length, and rounded sums in a fixed order are monotone: smaller terms
+    never give a larger sum. Differences are not safe here: they may be regrouped until nothing is left.
+    """
+    made: Callable[..., None] = numba.njit(parallel=True, cache=True, fastmath={"reassoc", "nsz"})(function)
     return made
 
 
