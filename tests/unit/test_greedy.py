@@ -141,6 +141,21 @@ def test_ties_go_to_the_lowest_position_in_both(seed: int) -> None:
         assert optimiser(FacilityLocation(Given(s)), 50)[0].tolist() == chosen
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_lowered_bounds_stay_above_the_gains_and_near_them(seed: int) -> None:
+    """Bounds are lowered by differences of single precision; rounding must not take them below a gain."""
+    n = 1500
+    s = np.clip(0.5 + 0.5 * explicit("cosine", points(n, seed, 32)), 0, 1)
+    function = FacilityLocation(Given((s + s.T) / 2))
+    every = np.arange(n)
+    bound = function.gains(every)
+    for v in np.random.default_rng(seed).permutation(n)[:40]:
+        function.add(int(v), bound)
+        gains = function.gains(every)
+        assert (bound >= gains).all()
+        assert bound == pytest.approx(gains, abs=1e-2)
+
+
 def test_lazy_refuses_what_is_not_submodular() -> None:
     with pytest.raises(ValueError, match="submodular"):
         lazy(DisparitySum(Given(1 - kernel(5, 0))), 2)

@@ -52,7 +52,6 @@ def compute(name: str, models: int = 1, **params: int) -> np.ndarray:
         0,
         0,
         tuple(FakeProxy(seed) for seed in range(models)),  # type: ignore[misc]
-        torch.device("cpu"),
     )
     found: np.ndarray = plugin.function(plugin.params(**params), view)
     return found
@@ -107,13 +106,13 @@ def test_folds_are_even_within_classes_and_repeat(folds: int) -> None:
 
 def test_a_proxy_without_a_classifier_is_refused() -> None:
     proxy = SimpleNamespace(load=lambda: nn.Linear(1, 1), folder="x", data=FakeData(), device="cpu")
-    view = SignalView(FakeData(), 0, 0, (proxy,), "cpu")  # type: ignore[arg-type]
+    view = SignalView(FakeData(), 0, 0, (proxy,))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="supervised"):
         registry.load("signals", "logits", "test").function(Params(), view)
 
 
 def test_a_history_that_was_not_recorded_says_what_to_set(tmp_path: Path) -> None:
-    view = SignalView(FakeData(), 0, 0, (Proxy(tmp_path, 0, FakeData(), None),))  # type: ignore[arg-type]
+    view = SignalView(FakeData(), 0, 0, (Proxy(tmp_path, 0, FakeData(), "cpu"),))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="record: true"):
         registry.load("signals", "loss_history", "test").function(Params(), view)
 

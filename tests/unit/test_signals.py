@@ -50,8 +50,8 @@ class Two(nn.Module):
 
 
 def view(**signals: np.ndarray) -> SignalView:
-    proxy = SimpleNamespace(load=Two)
-    return SignalView(FakeData(), 0, 0, (proxy,), torch.device("cpu"), signals)  # type: ignore[arg-type]
+    proxy = SimpleNamespace(load=Two, device=torch.device("cpu"))
+    return SignalView(FakeData(), 0, 0, (proxy,), signals)  # type: ignore[arg-type]
 
 
 def test_plain_embeddings_are_unit_outputs_of_the_chosen_layer() -> None:

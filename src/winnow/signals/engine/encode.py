@@ -21,7 +21,7 @@ def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
     """Return mean unit-norm embeddings of the pool, (n, d) float32."""
     trained = view.proxies[0].load()
     model = trained if params.layer == "projection" else trained.encoder
-    mean, std = statistics(view.data, view.device)
+    mean, std = statistics(view.data, view.proxies[0].device)
     images = view.data.pool_images()
     if not params.augment_views:
         return functional.normalize(features(model, images, mean, std), dim=1).numpy()

@@ -25,26 +25,23 @@ def compute_all(job: Job[SignalSpec], artefact: Artefact) -> None:
     for seed in spec.seeds:
         with artefact.timed(seed):
             view = _view(job, data, seed)
-            artefact.facts["device_used"] = str(view.device or "cpu")
             values = plugin.function(plugin.params(**spec.signal.params), view)
+            loaded = [proxy.device for proxy in view.proxies if "device" in vars(proxy)]
+            artefact.facts["device_used"] = str(loaded[0]) if loaded else "cpu"
             _check(values, data, spec.signal.name)
             save_array(artefact.folder(seed) / "signal.npy", values)
 
 
 def _view(job: Job[SignalSpec], data: Dataset, seed: int) -> SignalView:
-    spec, device = job.spec, None
+    spec = job.spec
     models = sorted((name for name in spec.uses if MODEL.fullmatch(name)), key=lambda name: int(name[5:]))
-    if models:
-        from winnow.train.engine.device import pick_device
-
-        device = pick_device(job.device)
-    proxies = tuple(Proxy(job.input(spec.uses[name]), seed, data, device) for name in models)
+    proxies = tuple(Proxy(job.input(spec.uses[name]), seed, data, job.device) for name in models)
     arrays = {
         name: load_array(job.input(reference), f"s{seed}/signal.npy")
         for name, reference in spec.uses.items()
         if name not in models
     }
-    return SignalView(data, spec.root_seed, seed, proxies, device, arrays)
+    return SignalView(data, spec.root_seed, seed, proxies, arrays)
 
 
 def _check(values: np.ndarray, data: Dataset, name: str) -> None:

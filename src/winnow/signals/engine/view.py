@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,22 @@ from winnow.store import load_array
 
 @dataclass(frozen=True)
 class Proxy:
-    """One trained model: its artefact, and the module in evaluation mode once it is asked for."""
+    """One trained model: its artefact, and the module in evaluation mode once it is asked for.
+
+    device_name: as in the configuration. torch is imported with the model: recorded arrays need none.
+    """
 
     folder: Path
     seed: int
     data: Dataset
-    device: Any
+    device_name: str
+
+    @cached_property
+    def device(self) -> Any:
+        """The device that the model is loaded to."""
+        from winnow.train.engine.device import pick_device
+
+        return pick_device(self.device_name)
 
     def load(self) -> Any:
         """Return the model, whose `encoder` gives features and whose `head` gives outputs."""
@@ -50,5 +61,4 @@ class SignalView:
     root_seed: int
     seed: int
     proxies: tuple[Proxy, ...] = ()
-    device: Any = None
     signals: dict[str, np.ndarray] = field(default_factory=dict)
