@@ -62,9 +62,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Cra
 
     def choose(group: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
         part = gradients.take(group)
-        # A small distance is a small difference of large squares.
-        exact = Factors(part.residual.astype(np.float64), part.features.astype(np.float64))
-        similarity = Closeness(exact, view.memory_gb, offset=params.offset)
+        similarity = Closeness(part, view.memory_gb, offset=params.offset)
         function = FacilityLocation(similarity, view.memory_gb)
         order, _ = lazy(function, count)
         weight[group[order]] = cluster_sizes(similarity, order)

@@ -20,6 +20,7 @@ Index = np.ndarray | slice
 Storage = Literal["float32", "float16", "bfloat16"]
 
 BLOCK_BYTES = 2**26
+STRIP = 1024
 EVERY = slice(None)
 
 
@@ -84,17 +85,24 @@ class Similarity(ABC):
         if n**2 * (4 if storage == "float32" else 2) > memory_gb * 2**30:
             return
         if storage == "float32":
-            self.dense = np.empty((n, n), np.float32)
-            for part in self.parts():
-                self.dense[part] = self._compute(part)
+            self.dense = self._symmetric()
         else:
             self.half = np.empty((n, n), np.float16 if storage == "float16" else np.uint16)
             for part in self.parts():
                 self.half[part] = encoded(self._compute(part), storage)
 
+    def _symmetric(self) -> np.ndarray:
+        """Return all similarities, (n, n) float32: those above the diagonal are computed, then mirrored."""
+        dense = np.empty((self.n, self.n), np.float32)
+        for begin in range(0, self.n, STRIP):
+            end = min(begin + STRIP, self.n)
+            dense[begin:end, begin:] = self._compute(slice(begin, end), slice(begin, None))
+            dense[end:, begin:end] = dense[begin:end, end:].T
+        return dense
+
     @abstractmethod
-    def _compute(self, index: Index) -> np.ndarray:
-        """Return the similarities of some examples to all, (len(index), n) float32, a new array."""
+    def _compute(self, index: Index, others: slice = EVERY) -> np.ndarray:
+        """Return the similarities of some examples to others, all by default, float32, a new array."""
 
     @abstractmethod
     def _own(self) -> np.ndarray:
@@ -143,8 +151,8 @@ class Given(Similarity):
         super().__init__(len(matrix), memory_gb=0)
         self.dense = self.matrix
 
-    def _compute(self, index: Index) -> np.ndarray:
-        return self.matrix[index].copy()
+    def _compute(self, index: Index, others: slice = EVERY) -> np.ndarray:
+        return self.matrix[index, others].copy()
 
     def _own(self) -> np.ndarray:
         return self.matrix.diagonal()
@@ -160,8 +168,8 @@ class InnerProducts(Similarity):
         self.threshold = threshold
         super().__init__(len(rows), memory_gb, storage)
 
-    def _compute(self, index: Index) -> np.ndarray:
-        return self._cut(self.rows[index] @ self.rows.T)
+    def _compute(self, index: Index, others: slice = EVERY) -> np.ndarray:
+        return self._cut(self.rows[index] @ self.rows[others].T)
 
     def _own(self) -> np.ndarray:
         return self._cut(np.einsum("nd,nd->n", self.rows, self.rows))
@@ -182,8 +190,8 @@ class Cosine(Similarity):
         self.halved = source.scaled(np.sqrt(0.5) * inverse)
         super().__init__(source.n, memory_gb, storage)
 
-    def _compute(self, index: Index) -> np.ndarray:
-        values = self.halved.gram(index, EVERY)
+    def _compute(self, index: Index, others: slice = EVERY) -> np.ndarray:
+        values = self.halved.gram(index, others)
         values += 0.5
         return values.astype(np.float32, copy=False)
 
@@ -198,23 +206,24 @@ class Cosine(Similarity):
 
 
 class Distances(Similarity):
-    """Euclidean distances, for the functions of disparity; give float64 vectors to keep small ones."""
+    """Euclidean distances, for the functions of disparity; give float64 vectors to keep small ones.
+
+    A squared distance that is rounding beside the squares of its two vectors is zero, so equal vectors
+    are at distance zero exactly.
+    """
 
     def __init__(self, source: Gram, memory_gb: float, storage: Storage = "float32") -> None:
         self.source = source
         self.squares = source.norms() ** 2
-        # Below this a squared distance is rounding: equal vectors are at distance zero exactly.
-        self.rounding = 64 * np.finfo(self.squares.dtype).eps * self.squares.max(initial=0)
         super().__init__(source.n, memory_gb, storage)
 
-    def _compute(self, index: Index) -> np.ndarray:
-        values = self.source.gram(index, EVERY)
-        values *= -2
-        values += self.squares[index, None]
-        values += self.squares
-        values[values < self.rounding] = 0
-        distances: np.ndarray = np.sqrt(values, out=values).astype(np.float32, copy=False)
-        return distances
+    def _compute(self, index: Index, others: slice = EVERY) -> np.ndarray:
+        from winnow.select.engine.distances import to_distances
+
+        values = self.source.gram(index, others)
+        rounding = 64 * float(np.finfo(values.dtype).eps)
+        to_distances(values, self.squares[index], self.squares[others], rounding)
+        return values.astype(np.float32, copy=False)
 
     def _own(self) -> np.ndarray:
         return np.zeros(self.n)
@@ -232,8 +241,8 @@ class Closeness(Distances):
         if self.dense is not None:
             self.dense += self.shift
 
-    def _compute(self, index: Index) -> np.ndarray:
-        distances = super()._compute(index)
+    def _compute(self, index: Index, others: slice = EVERY) -> np.ndarray:
+        distances = super()._compute(index, others)
         closeness: np.ndarray = np.negative(distances, out=distances)
         return closeness
 
@@ -273,13 +282,13 @@ class Sparse(Similarity):
         part = slice(self.starts[v], self.starts[v + 1])
         return self.members[part], self.values[part]
 
-    def _compute(self, index: Index) -> np.ndarray:
+    def _compute(self, index: Index, others: slice = EVERY) -> np.ndarray:
         rows = np.arange(self.n)[index]
         block = np.zeros((len(rows), self.n), np.float32)
         for line, v in zip(block, rows, strict=True):
             members, values = self.row(v)
             line[members] = values
-        return block
+        return block[:, others]
 
     def _own(self) -> np.ndarray:
         own = np.zeros(self.n)
