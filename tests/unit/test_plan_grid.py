@@ -134,6 +134,7 @@ def test_measures_look_at_selections(tree: Path) -> None:
     assert full.measures == () and len(hard.measures) == 1
     measured = spec(planned, hard.measures[0])
     assert isinstance(measured, EvaluateSpec) and measured.subject == hard.select
+    assert measured.budget == 700, "a nested method's full ordering is cut where the training cuts it"
     assert planned.path(hard.measures[0]) in planned.collect_inputs("toy")
 
 

@@ -21,8 +21,8 @@ from winnow.registry import Params
 RNG = np.random.default_rng(0)
 
 
-def measure(name: str, folder: Path, **data: Any) -> dict[str, tuple[float, int]]:
-    view = EvaluationView(SimpleNamespace(**data), folder.joinpath, RNG, lambda split: RNG.random(1))  # type: ignore[arg-type]
+def measure(name: str, folder: Path, budget: int | None = None, **data: Any) -> dict[str, tuple[float, int]]:
+    view = EvaluationView(SimpleNamespace(**data), folder.joinpath, RNG, lambda split: RNG.random(1), budget)  # type: ignore[arg-type]
     found: dict[str, tuple[float, int]] = registry.load("evaluate", name, "test").function(Params(), view)
     return found
 
@@ -98,6 +98,12 @@ def test_an_order_ranks_where_there_is_no_score_and_a_subset_does_not(tmp_path: 
     selection(tmp_path, np.array([0, 5]))
     found = measure("noise_detection", tmp_path, **noisy())
     assert set(found) == {"noise_share", "noise_share_kept"} and found["noise_share_kept"][0] == 0.5
+
+
+def test_a_full_ordering_is_cut_at_the_budget(tmp_path: Path) -> None:
+    selection(tmp_path, np.array([5, 4, 3, 2, 1, 0]), np.arange(6.0))
+    shares = {b: measure("noise_detection", tmp_path, b, **noisy())["noise_share_kept"] for b in (4, 5, 6)}
+    assert shares == {4: (0.0, 4), 5: (0.2, 5), 6: (pytest.approx(1 / 3), 6)}
 
 
 def test_other_pools_have_no_clean_labels(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_noise_is_found_and_random_is_not_better_than_its_base_rate(tree: Tree) 
     found = table[table["metric"] == "noise_average_precision"].groupby("arm")["value"].mean()
     assert found["aum"] > 0.8 and found["small_loss"] > 0.8
     assert found["random"] < 0.3, "a fifth of the labels is wrong"
+    kept = table[table["metric"] == "noise_share_kept"].groupby("arm")["value"].mean()
+    assert kept["aum"] < 0.08 and 0.15 < kept["random"] < 0.25
 
 
 def test_repeats_are_counted_as_examples(tree: Tree) -> None:

@@ -29,9 +29,10 @@ def evaluate(params: Params, view: EvaluationView) -> dict[str, tuple[float, int
         raise UserError("noise_detection: clean labels are known for the training split; set pool: [train]")
     wrong = np.asarray(view.data.labels("train")) != np.asarray(view.data.clean_labels("train"))
     index = pd.read_parquet(view.read("subset.parquet"), columns=["index"])["index"].to_numpy()
+    kept = index[: view.budget]
     found = {
         "noise_share": (float(wrong.mean()), len(wrong)),
-        "noise_share_kept": (float(wrong[index].mean()), len(index)),
+        "noise_share_kept": (float(wrong[kept].mean()), len(kept)),
     }
     suspicion = _suspicion(view, index, len(wrong))
     if suspicion is not None and 0 < wrong.sum() < len(wrong):

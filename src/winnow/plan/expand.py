@@ -206,16 +206,16 @@ class _Grid:
             data=self.data,
             evaluate=self._evaluate(train, self.scale.evaluation, "evaluation"),
             measures=tuple(
-                self._evaluate(subset, use, f"measures[{place}]")
-                for place, use in enumerate(self.scale.measures if subset else [])
+                self._evaluate(subset, use, f"measures[{place}]", budget if nested else None)
+                for place, use in enumerate(self.scale.measures)
+                if subset is not None
             ),
             train=train,
             select=subset,
             upstream=tuple(dict.fromkeys(upstream)),
         )
 
-    def _evaluate(self, subject: Ref | None, use: Use, key: str) -> Ref:
-        assert subject is not None
+    def _evaluate(self, subject: Ref, use: Use, key: str, budget: int | None = None) -> Ref:
         where = f"{self.where}.{key}"
         protocol = registry.load("evaluate", use.name, f"{where}.name")
         spec = EvaluateSpec(
@@ -223,6 +223,7 @@ class _Grid:
             root_seed=self.config.root_seed,
             data=self.data,
             subject=subject,
+            budget=budget,
             protocol=_plugged(protocol, use.params, f"{where}.params"),
             version=protocol.version,
         )

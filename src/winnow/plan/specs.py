@@ -154,17 +154,22 @@ class SelectSpec(Seeded):
 
 
 class EvaluateSpec(Seeded):
-    """Measure the subject, trained models or a selection, with a fixed protocol."""
+    """Measure the subject, trained models or a selection, with a fixed protocol.
+
+    `budget` cuts a nested selection's full ordering, as `TrainSpec.budget` does.
+    """
 
     stage: ClassVar[str] = "evaluate"
 
     data: Ref
     subject: Ref
+    budget: int | None
     protocol: Plugged
     version: int
 
     def slug(self) -> str:
-        return f"{name_of(self.subject)}-{self.protocol.name}-{self.seed_slug()}"
+        share = "" if self.budget is None else f"-{self.budget}"
+        return f"{name_of(self.subject)}{share}-{self.protocol.name}-{self.seed_slug()}"
 
     def inputs(self) -> dict[str, Ref]:
         return {"data": self.data, "subject": self.subject}

@@ -30,6 +30,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
                 read=lambda name, seed=seed: verified(folder, f"s{seed}/{name}"),  # type: ignore[misc]
                 random=generator(spec.root_seed, "evaluation", seed),
                 encode=_encoder(job, data, folder, seed),
+                budget=spec.budget,
             )
             metrics = protocol.function(params, view)
             rows = {name: {"value": value, "n": n} for name, (value, n) in metrics.items()}

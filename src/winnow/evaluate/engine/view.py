@@ -18,9 +18,11 @@ class EvaluationView:
     folder: what the subject wrote for this repetition; `read` verifies a file of it before use.
     random: generator of this repetition's validation split, the same for every arm.
     encode: frozen features of a split by the trained encoder, (n, d) float32 (protocols that need `model`).
+    budget: how many examples of a selection's full ordering were taken, or None where it is cut already.
     """
 
     data: Dataset
     read: Callable[[str], Path]
     random: np.random.Generator
     encode: Callable[[str], np.ndarray]
+    budget: int | None = None
