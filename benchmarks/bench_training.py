@@ -119,6 +119,7 @@ def make_task(folder: str, images: np.ndarray, labels: np.ndarray, **changes: An
         "label": "benchmark",
         "cost": Cost(),
         "heldout": lambda: {"test": to_tensor(images[:BATCH], DEVICE)},
+        "scoring": Cost(),
     }
     return Task(**(fields | changes))
 
@@ -149,6 +150,7 @@ def accuracies() -> tuple[float, float]:
                 "epochs": EPOCHS,
                 "seed": seed,
                 "heldout": lambda: {"test": to_tensor(test[0], DEVICE)},
+                "scoring": Cost(),
             }
             task = make_task(folder, *train, **changes)
             our_loop(task, flip=False)

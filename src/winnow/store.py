@@ -55,13 +55,19 @@ class Artefact:
     @contextlib.contextmanager
     def timed(self, seed: int | str) -> Iterator[Cost]:
         """Add the wall and CPU time of the block to the cost of one repetition."""
-        cost = self.costs.setdefault(str(seed), Cost())
-        wall, cpu = time.perf_counter(), _cpu_seconds()
-        try:
+        with clocked(self.costs.setdefault(str(seed), Cost())) as cost:
             yield cost
-        finally:
-            cost.wall_s += time.perf_counter() - wall
-            cost.cpu_s += _cpu_seconds() - cpu
+
+
+@contextlib.contextmanager
+def clocked(cost: Cost) -> Iterator[Cost]:
+    """Add the wall and CPU time of the block to a cost."""
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    try:
+        yield cost
+    finally:
+        cost.wall_s += time.perf_counter() - wall
+        cost.cpu_s += _cpu_seconds() - cpu
 
 
 def _cpu_seconds() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from scipy.stats import entropy
 
 from winnow.select.cal import RELEASED, CALParams, neighbours_of, select
@@ -58,6 +59,15 @@ def test_neighbours_are_exact_and_leave_the_example_out() -> None:
     features = make_view(1, n=300).signals["features"]
     found = neighbours_of(features, 10)
     assert np.sort(found, axis=1).tolist() == np.sort(nearest(features, 10), axis=1).tolist()
+
+
+def test_neighbours_are_exact_in_a_group_far_from_the_rest() -> None:
+    features = np.random.default_rng(0).normal(size=(1200, 128)).astype(np.float32)
+    features[700:] += 100
+    distance = cdist(features.astype(np.float64), features.astype(np.float64))
+    np.fill_diagonal(distance, np.inf)
+    expected = np.argsort(distance, axis=1)[:, :10]
+    assert neighbours_of(features, 10).tolist() == expected.tolist()
 
 
 def test_neighbours_among_equal_rows_and_in_small_pools() -> None:

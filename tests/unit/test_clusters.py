@@ -62,6 +62,26 @@ def test_content_order_depends_on_the_seed_and_moves_with_the_rows() -> None:
     assert (rows[::-1][content_order(rows[::-1], np.random.default_rng(0))] == rows[order]).all()
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.float16, np.float64])
+@pytest.mark.parametrize("d", [1, 3, 4])
+def test_content_order_takes_any_type(kind: type, d: int) -> None:
+    rows = np.arange(60).reshape(-1, d).astype(kind)
+    order = np.random.default_rng(5).permutation(len(rows))
+    moved = order[content_order(rows[order], np.random.default_rng(0))]
+    assert moved.tolist() == content_order(rows, np.random.default_rng(0)).tolist()
+
+
+def test_content_order_does_not_tell_the_two_zeros_apart() -> None:
+    rows = np.zeros((6, 2), np.float32)
+    rows[::2] = -0.0
+    assert content_order(rows, np.random.default_rng(0)).tolist() == list(range(6))
+
+
+def test_rows_too_small_to_be_squared_in_float32_get_norm_one() -> None:
+    rows = np.array([[3e-30, 4e-30], [0, 0]], np.float32)
+    np.testing.assert_allclose(unit(rows), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+
+
 def test_training_takes_a_sample_that_fits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import faiss
 

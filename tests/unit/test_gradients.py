@@ -9,6 +9,7 @@ import torch
 from winnow.errors import UserError
 from winnow.select.engine.gradients import Factors, mean_loss_scale, residuals
 from winnow.select.engine.last_layer import LastLayer
+from winnow.select.engine.similarity import Cosine, Vectors
 from winnow.select.engine.subset import View
 
 
@@ -54,6 +55,24 @@ def test_explicit_gradients_are_those_of_autograd_for_any_batch_size() -> None:
 def test_a_sure_example_keeps_its_digits() -> None:
     delta = residuals(np.array([[60.0, 0.0]], np.float32), np.array([0]))
     assert delta[0] == pytest.approx([-np.exp(-60), np.exp(-60)], rel=1e-6)
+
+
+@pytest.mark.parametrize("gap", [20, 52, 80])
+def test_directions_of_sure_examples_do_not_underflow(gap: float) -> None:
+    random = np.random.default_rng(0)
+    logits = np.array([[gap, 0, 0], [gap, 1, 0], [0.5 + gap, 0, 2]], np.float32)
+    signals = {"logits": logits, "features": random.normal(size=(3, 4)).astype(np.float32)}
+    factors = Factors.of(View(3, np.zeros(3, np.int64), signals), "test")
+    scale = np.exp(float(gap))
+    exact = np.einsum(
+        "nc,nd->ncd", residuals(logits, np.zeros(3, int)) * scale, np.c_[np.ones(3), signals["features"]]
+    )
+    explicit = exact.reshape(3, -1)
+    norms = np.linalg.norm(explicit, axis=1)
+    assert factors.norms() * scale == pytest.approx(norms, rel=1e-5)
+    cosines = explicit @ explicit.T / norms / norms[:, None]
+    assert Cosine(factors, 2.0).dense == pytest.approx((1 + cosines) / 2, abs=1e-5)
+    assert Vectors(np.full((1, 4), 1e-30, np.float32)).norms() == pytest.approx([2e-30], rel=1e-5)
 
 
 def test_released_scale_is_that_of_a_mean_over_the_batch() -> None:

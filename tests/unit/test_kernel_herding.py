@@ -59,6 +59,14 @@ def test_tiles_add_up_to_the_whole_kernel(monkeypatch: pytest.MonkeyPatch) -> No
     assert found.column(3) == pytest.approx(kernel[3], abs=1e-5)
 
 
+def test_a_group_far_from_the_rest_keeps_its_kernel() -> None:
+    rows = mixture(40, 3, 5)
+    rows[36:] += 3000
+    kernel, found = kernel_matrix(rows, 1.5), Gaussian(rows.astype(np.float32), 1.5)
+    assert found.mean() == pytest.approx(kernel.mean(axis=1), rel=1e-4)
+    assert found.column(38) == pytest.approx(kernel[38], abs=1e-4)
+
+
 def test_mmd_is_well_below_random() -> None:
     rows = mixture(400, 8, 1)
     chosen = choose(rows, 40)

@@ -7,7 +7,8 @@ import pytest
 
 from winnow import registry
 from winnow.errors import UserError
-from winnow.select.engine.subset import Subset, View, check
+from winnow.select.engine.choice import order_of_value
+from winnow.select.engine.subset import Subset, View, check, subset
 
 CASES = [
     (name, variant)
@@ -53,7 +54,7 @@ def make_signals(
 def choose(name: str, variant: str, view: View, budget: int | None, seed: int = 3) -> Subset:
     plugin, params = params_of(name, variant)
     chosen: Subset = plugin.function(view, budget, np.random.default_rng(seed), params)
-    check(chosen, view, budget)
+    check(chosen, view, budget, plugin.resamples)
     return chosen
 
 
@@ -64,7 +65,9 @@ def resamples(name: str) -> bool:
 # Drawn at random, or by position: permuting the pool does not permute the choice.
 BY_CHANCE = {
     ("craig", "released"),
-    ("k_center", "released"),
+    ("glister", "released"),
+    ("gradmatch", "released"),
+    ("grand", "released"),
     ("random", "plain"),
     ("random", "quota"),
     ("random", "stratified"),
@@ -77,6 +80,9 @@ BY_CHANCE = {
     ("useful", "random"),
     ("useful", "balanced"),
 }
+
+# Of equal scores the lowest position wins, whatever the examples are: a ranking has no second criterion.
+TIES_BY_POSITION = {"cal", "moderate", "prototypes", "sas", "uncertainty"}
 
 SIZED = [case for case in CASES if not resamples(case[0])]
 RESAMPLING = [case for case in CASES if resamples(case[0])]
@@ -143,14 +149,30 @@ def test_degenerate_inputs_are_handled(name: str, variant: str, kind: str) -> No
         choose(name, variant, view, budget)
 
 
-@pytest.mark.parametrize(("name", "variant"), DETERMINISTIC)
-def test_permuting_the_pool_permutes_the_choice(name: str, variant: str) -> None:
-    view = make_view(seed=5)
+def assert_permuting_permutes(name: str, variant: str, view: View) -> None:
     order = np.random.default_rng(9).permutation(view.n)
     moved = View(view.n, view.labels[order], {key: value[order] for key, value in view.signals.items()})
     budget = view.n if resamples(name) else 33
     found = np.sort(order[choose(name, variant, moved, budget).index])
     assert found.tolist() == np.sort(choose(name, variant, view, budget).index).tolist()
+
+
+@pytest.mark.parametrize(("name", "variant"), DETERMINISTIC)
+@pytest.mark.parametrize("n", [90, 300])  # 300: a class, or the pool, has a batch that is not full
+def test_permuting_the_pool_permutes_the_choice(name: str, variant: str, n: int) -> None:
+    assert_permuting_permutes(name, variant, make_view(n, classes=2 if n > 256 else 5, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"), [case for case in DETERMINISTIC if case[0] not in TIES_BY_POSITION]
+)
+def test_ties_between_different_examples_do_not_depend_on_the_order(name: str, variant: str) -> None:
+    """Features and logits on a grid: many distances and divergences are equal, no two examples are."""
+    view = make_view(81, seed=6)
+    rows = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 4), axis=-1).reshape(81, 4).astype(np.float32)
+    signals = {"features": rows, "embeddings": rows, "logits": np.concatenate([rows, rows[:, :1]], axis=1)}
+    view = View(81, view.labels, {**view.signals, **signals})
+    assert_permuting_permutes(name, variant, view)
 
 
 NEEDS = [
@@ -162,9 +184,50 @@ NEEDS = [
 
 
 @pytest.mark.parametrize(("name", "variant", "signal"), NEEDS)
+def test_values_whose_squares_overflow_are_refused(name: str, variant: str, signal: str) -> None:
+    view = make_view()
+    view.signals[signal].reshape(view.n, -1)[3, 0] = -2e18
+    with pytest.raises(UserError, match="too large"):
+        choose(name, variant, view, view.n if resamples(name) else 10)
+
+
+BY_LABEL = [case for case in CASES if getattr(params_of(*case)[1], "quotas", "none") == "labels"]
+
+
+@pytest.mark.parametrize(("name", "variant"), BY_LABEL)
+def test_shares_of_labels_need_a_label_for_every_example(name: str, variant: str) -> None:
+    view = make_view()
+    view.labels[4] = -1
+    with pytest.raises(UserError, match="label"):
+        choose(name, variant, view, 10)
+
+
+@pytest.mark.parametrize(("name", "variant", "signal"), NEEDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(name: str, variant: str, signal: str, value: float) -> None:
     view = make_view()
     view.signals[signal].reshape(view.n, -1)[3, 0] = value
     with pytest.raises(UserError, match="finite"):
         choose(name, variant, view, view.n if resamples(name) else 10)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [([0, -1, 2], "position -1,"), ([0, 7, 2], "position 7,"), ([0, 2, 2], "position 2 more than once")],
+)
+def test_positions_out_of_range_or_taken_twice_are_refused(index: list[int], message: str) -> None:
+    view = View(5, np.zeros(5, np.int64))
+    with pytest.raises(UserError, match=message):
+        check(subset(np.array(index)), view, 3)
+
+
+def test_positions_may_repeat_over_rounds_and_where_a_method_resamples() -> None:
+    view = View(5, np.zeros(5, np.int64))
+    check(subset(np.array([0, 1, 1, 2]), rounds=2), view, 2)
+    check(subset(np.array([0, 1, 1, 2])), view, 4, resamples=True)
+    with pytest.raises(UserError, match="position 1 more than once"):
+        check(subset(np.array([0, 2, 1, 1]), rounds=2), view, 2)
+
+
+def test_the_order_of_value_does_not_tell_the_two_zeros_apart() -> None:
+    assert order_of_value(np.array([[0.0], [-0.0], [0.0], [-0.0]], np.float32)).tolist() == [0, 1, 2, 3]

@@ -97,12 +97,11 @@ def test_several_proxies_and_folds_are_trained_with_draws_of_their_own(tree: Pat
         (cell, *_) = cells(planned, arm=arm)
         proxies = [spec(planned, ref) for ref in cell.upstream if ref.startswith("train/")]
         assert [proxy.proxy for proxy in proxies] == list(range(count))
-        assert [proxy.context for proxy in proxies] == [("proxy", k) for k in range(count)]
         folds = [proxy.fold for proxy in proxies]
         assert folds == ([None] * 3 if arm == "hard" else [(0, 2), (1, 2)])
         (signal,) = [spec(planned, ref) for ref in cell.upstream if ref.startswith("signals/")]
         assert isinstance(signal, SignalSpec) and list(signal.uses) == [f"model{k}" for k in range(count)]
-        assert spec(planned, cell.train).context == ()
+        assert spec(planned, cell.train).proxy is None
 
 
 def test_arms_change_the_settings_they_name_and_no_other(tree: Path) -> None:

@@ -39,6 +39,10 @@ def test_shares_stay_within_one_example_of_proportional() -> None:
         assert (np.abs(quotas(sizes, budget) - shares) < 1).all()
 
 
+def test_many_small_groups_can_leave_a_large_one_far_from_its_share() -> None:
+    assert quotas([1000] + [1] * 100, 500).tolist() == [500] + [0] * 100
+
+
 def test_the_specified_case_holds_forty_where_flooring_holds_39() -> None:
     sizes = [37, 61, 52, 50]
     assert quotas(sizes, 40).sum() == 40

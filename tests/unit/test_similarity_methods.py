@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from winnow import registry
+from winnow.errors import UserError
 from winnow.select.engine.subset import Subset, View
 
 
@@ -118,6 +119,24 @@ def test_released_log_det_picks_what_the_paper_avoids() -> None:
     )
     assert paper != released
     assert value("log_det", kernel, released) < value("log_det", kernel, paper) - 5
+
+
+def test_the_released_variant_of_log_det_looks_at_gradients() -> None:
+    method = registry.load("select", "log_det", "test")
+    params = method.params(**method.variants["released"])
+    assert (params.gain, params.similarity) == ("redundancy", "gradient")
+    assert set(method.needs(params)) == {"features", "logits"}
+
+
+def test_similarities_that_float16_cannot_hold_are_refused() -> None:
+    view = view_of(40)
+    view.signals["features"][:] *= 1e5
+    full = run("graph_cut", view, 9, similarity="euclidean").index.tolist()
+    assert (
+        len(set(full) & set(run("graph_cut", view, 9, similarity="euclidean", storage="bfloat16").index)) > 3
+    )
+    with pytest.raises(UserError, match="float16"):
+        run("graph_cut", view, 9, similarity="euclidean", storage="float16")
 
 
 @pytest.mark.parametrize("concave", ["sqrt", "log", "cap"])

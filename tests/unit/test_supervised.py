@@ -84,6 +84,7 @@ def make_task(folder: Path, **changes: Any) -> Task:
         "label": "thing s0",
         "cost": Cost(),
         "heldout": lambda: {"test": IMAGES[-30:]},
+        "scoring": Cost(),
     }
     return Task(**(fields | changes))
 

@@ -68,6 +68,7 @@ def make_task(folder: Path, **changes: Any) -> Task:
         "label": "thing s0",
         "cost": Cost(),
         "heldout": dict,
+        "scoring": Cost(),
     }
     return Task(**(fields | changes))
 

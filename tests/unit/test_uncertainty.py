@@ -49,6 +49,13 @@ def test_confident_examples_do_not_tie(measure: Measure) -> None:
     assert np.argsort(-uncertainty(logits, measure)).tolist() == [3, 1, 2, 0]
 
 
+def test_entropies_of_sure_examples_keep_their_digits() -> None:
+    gaps = np.array([[0, -36.7, -60], [0, -36.75, -38.9], [0, -41, -700]])
+    odds = np.exp(gaps[:, 1:])
+    exact = (odds * (1 - gaps[:, 1:])).sum(axis=1)  # log(1 + t) = t and 1 + t = 1 to 16 digits
+    np.testing.assert_allclose(uncertainty(gaps, "entropy"), exact, rtol=1e-12)
+
+
 def test_one_class_and_equal_logits() -> None:
     for measure in MEASURES:
         assert uncertainty(np.ones((3, 1)), measure).tolist() == [0, 0, 0]

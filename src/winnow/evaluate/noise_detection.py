@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from winnow.errors import UserError
-from winnow.registry import Params, plugin
+from winnow.registry import Params, Signals, plugin
 
 if TYPE_CHECKING:
     from winnow.evaluate.engine.view import EvaluationView
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 RECALLS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-@plugin(source="Pleiss et al. 2020, arXiv 2001.10528, section 4")
+def needs(_: Params) -> Signals:
+    return {"selection": {}, "clean_labels": {}}
+
+
+@plugin(needs=needs, source="Pleiss et al. 2020, arXiv 2001.10528, section 4")
 def evaluate(params: Params, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return the share of wrong labels in pool and subset and, for full rankings, precision and recall."""
     if view.data.pool != ("train",):

@@ -35,6 +35,9 @@ def collect_suite(plan: Plan, suite: str) -> pd.DataFrame:
     )
 
 
+NOTHING = {"wall_s": 0.0, "cpu_s": 0.0}
+
+
 class _Reader:
     """Reads each artefact's provenance once, and refuses what other code or another spec made."""
 
@@ -48,9 +51,14 @@ class _Reader:
             self.seen[reference] = read_json(verified(self.store / reference, "provenance.json"))
         return self.seen[reference]
 
-    def cost(self, references: tuple[str, ...], seed: int) -> tuple[float, float]:
-        """Return (wall, CPU) seconds that one repetition took in these artefacts together."""
-        costs = [self.provenance(reference)["costs"][str(seed)] for reference in references]
+    def cost(self, references: tuple[str, ...], seed: int, what: str = "") -> tuple[float, float]:
+        """Return (wall, CPU) seconds that one repetition took in these artefacts together.
+
+        what: " scoring" for the part of a training that measures its model.
+        """
+        costs = [
+            self.provenance(reference)["costs"].get(f"{seed}{what}", NOTHING) for reference in references
+        ]
         return sum(cost["wall_s"] for cost in costs), sum(cost["cpu_s"] for cost in costs)
 
 
@@ -68,7 +76,8 @@ def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, 
     evaluations = (cell.evaluate, *cell.measures)
     chain = (*cell.upstream, cell.train, *evaluations)
     selection, training = (reader.cost(cell.upstream, seed), reader.cost((cell.train,), seed))
-    evaluation = reader.cost(evaluations, seed)
+    scoring = reader.cost((cell.train,), seed, " scoring")
+    evaluation = tuple(a + b for a, b in zip(reader.cost(evaluations, seed), scoring, strict=True))
     trained = reader.provenance(cell.train)
     common = {
         "suite": suite,

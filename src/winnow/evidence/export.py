@@ -18,7 +18,7 @@ from winnow.tables import read_table, write_table
 def export_suite(plan: Plan, suite: str, out: Path) -> None:
     """Write one Parquet table per subset and score, and `registry.json` with what each one is.
 
-    A subset has columns example_id, index, weight, rank; a score has example_id, score, and its entry
+    A subset has columns example_id, index, weight, rank, and holds `rounds` parts of equal size; a score has example_id, score, and its entry
     says which end to keep. Each entry gives sha256, method, variant, parameters, seed, and the spec.
     """
     store = plan.config.scale_folder
@@ -45,7 +45,8 @@ def _export(
     subset.insert(0, "example_id", [ids[i] for i in subset["index"]])
     name = f"{select.split('/')[1]}-f{cell.fraction:.3f}-s{seed}"
     common = _entry(plan, cell, select, seed)
-    entries = [_write(out, f"{name}.subset.parquet", subset, common | {"kind": "subset", "n": len(subset)})]
+    subset_facts = common | {"kind": "subset", "n": len(subset), "rounds": facts["rounds"]}
+    entries = [_write(out, f"{name}.subset.parquet", subset, subset_facts)]
     scores = folder / f"s{seed}" / "scores.parquet"
     if scores.is_file():
         table = read_table(verified(folder, f"s{seed}/scores.parquet"))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from winnow import registry
 from winnow.canonical import canonical_json
-from winnow.errors import UserError, unknown
+from winnow.errors import UserError, one_of, unknown
 from winnow.plan.catalogue import DatasetEntry
 from winnow.plan.claims import Length
 from winnow.plan.config import Config
@@ -120,7 +120,14 @@ class _Grid:
         self.data = self._prepare()
         names = self.scale.arms if self.scale.arms is not None else list(self.suite.arms)
         for name in names:
-            for length, fraction in self._points(self.suite.arms[name], name):
+            points = list(self._points(self.suite.arms[name], name))
+            if not points:
+                raise UserError(
+                    f"{self.where}: arm '{name}' has no share of the data in this grid. Give it one of "
+                    f"{one_of(share for listed in self.scale.fractions.values() for share in listed)} in"
+                    " `arm_fractions`, or list the `arms` to run without it."
+                )
+            for length, fraction in points:
                 yield self._cell(name, self.suite.arms[name], fraction, length)
 
     @property
@@ -136,6 +143,11 @@ class _Grid:
     def _kept(self) -> int:
         """Return how many training examples the limit and the held-out part leave."""
         holdout, total = self.scale.holdout, self.entry.splits["train"]
+        if holdout >= total:
+            raise UserError(
+                f"{self.where}.holdout: {holdout} examples asked for, but {self.entry.name} has {total}. "
+                f"Accepted: 0 to {total - 1}."
+            )
         if holdout and "validation" in self.entry.splits:
             raise UserError(
                 f"{self.where}.holdout: {self.entry.name} has a validation split of its own; remove this key."
@@ -218,6 +230,7 @@ class _Grid:
     def _evaluate(self, subject: Ref, use: Use, key: str, budget: int | None = None) -> Ref:
         where = f"{self.where}.{key}"
         protocol = registry.load("evaluate", use.name, f"{where}.name")
+        self._check_subject(protocol, use, subject.split("/")[0], where)
         spec = EvaluateSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
@@ -229,6 +242,18 @@ class _Grid:
         )
         models = [self._model("training")] if subject.startswith("train/") else []
         return self.graph.add(self.suite.name, spec, protocol, *models)
+
+    def _check_subject(self, protocol: registry.Plugin, use: Use, stage: str, where: str) -> None:
+        """Check that a protocol looks at this kind of artefact, and that the data have what it needs."""
+        needs = protocol.needs(_parameters(protocol, use.params, f"{where}.params"))
+        if ("selection" in needs) != (stage == "selection"):
+            right = "measures" if "selection" in needs else "evaluation"
+            raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
+        if "clean_labels" in needs and self.entry.relabel is None:
+            raise UserError(
+                f"{where}.name: '{use.name}' needs clean labels beside the given ones, which"
+                f" {self.entry.name} does not have (no `relabel` in datasets.yaml)."
+            )
 
     def _select(
         self,
@@ -285,8 +310,14 @@ class _Grid:
         upstream.append(reference)
         return reference
 
-    def _proxies(self, count: int = 1, folds: int = 0) -> list[Ref]:
+    def _proxies(self, count: int = 1, folds: int = 0, recorded: bool = False) -> list[Ref]:
         """Add `count` independent proxies, or `folds` of which each leaves out another part of the data."""
+        trainer = self._training("proxy").trainer
+        if recorded and not trainer.params.get("record"):
+            raise UserError(
+                f"{self.where}.proxy.trainer.params.record: '{trainer.name}' records nothing, but an arm"
+                " needs what happened to every example. Name a supervised trainer and set record: true."
+            )
         parts = [(fold, folds) for fold in range(folds)] if folds else [None] * count
         return [
             self._train("proxy", None, None, 1.0, "epochs", number, fold) for number, fold in enumerate(parts)
@@ -303,7 +334,7 @@ class _Grid:
         fold: tuple[int, int] | None = None,
     ) -> Ref:
         """Add one training with the settings under `key` of the scale and the arm."""
-        training, where = self._training(key), f"{self.where}.{key}"
+        training, where = self._training(key), f"{self._owner(key)}.{key}"
         trainer = registry.load("train", training.trainer.name, f"{where}.trainer.name")
         model = self._model(key)
         spec = TrainSpec(
@@ -325,7 +356,11 @@ class _Grid:
         return self.graph.add(self.suite.name, spec, trainer, model)
 
     def _model(self, key: Literal["training", "proxy"]) -> registry.Plugin:
-        return registry.load("models", self._training(key).model.name, f"{self.where}.{key}.model.name")
+        return registry.load("models", self._training(key).model.name, f"{self._owner(key)}.{key}.model.name")
+
+    def _owner(self, key: Literal["training", "proxy"]) -> str:
+        """Return the place in the suite that a mistake in these settings is looked for."""
+        return self.arm_where if getattr(self.arm, key) else self.where
 
     def _training(self, key: Literal["training", "proxy"]) -> Training:
         own: dict[str, Any] = getattr(self.arm, key)

@@ -107,11 +107,6 @@ class TrainSpec(Seeded):
     def is_proxy(self) -> bool:
         return self.proxy is not None
 
-    @property
-    def context(self) -> tuple[str | int, ...]:
-        """Names the random draws of this model besides its repetition."""
-        return () if self.proxy is None else ("proxy", self.proxy)
-
     def inputs(self) -> dict[str, Ref]:
         return {"data": self.data} | ({"subset": self.subset} if self.subset else {})
 

@@ -18,9 +18,12 @@ from pydantic import Field
 
 from winnow.registry import Params, Signals, plugin
 from winnow.select.engine.centre import centred
+from winnow.select.engine.choice import order_of_value
 from winnow.select.engine.grouped import Grouping
 from winnow.select.engine.ranking import ranked
 from winnow.select.engine.subset import Score, Subset, View, finite, labelled, subset
+
+SPARE = 32
 
 
 class CALParams(Params):
@@ -53,25 +56,37 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: CAL
 
     signals: `features` (n, d), where neighbours are found; `logits` (n, C), which are compared.
     """
-    nearest = neighbours_of(finite(view, "features", "cal"), params.neighbours)
-    score = Score(mean_divergence(finite(view, "logits", "cal"), nearest, params.divergence), params.keep)
+    features, logits = finite(view, "features", "cal"), finite(view, "logits", "cal")
+    place = order_of_value(np.concatenate([features, logits], axis=1))  # tells equally near ones apart
+    nearest = neighbours_of(features[place], params.neighbours)
+    values = np.empty(view.n)
+    values[place] = mean_divergence(logits[place], nearest, params.divergence)
+    score = Score(values, params.keep)
     classes = labelled(view, "cal") if params.quotas == "labels" else None
     return subset(ranked(score, classes)[:budget], score)
 
 
 def neighbours_of(features: np.ndarray, count: int) -> np.ndarray:
-    """Return the `count` nearest other rows of each row, (n, min(count, n - 1)), by Euclidean distance."""
+    """Return the `count` nearest other rows of each row, (n, min(count, n - 1)), by Euclidean distance.
+
+    faiss proposes `SPARE` candidates more than that from float32 inner products, differences in float64
+    decide; ties go to the lowest position.
+    """
     import faiss
+
+    from winnow.select.engine.distances import squared_distances
 
     n, d = features.shape
     count = min(count, n - 1)
     rows = centred(features)
     index = faiss.IndexFlatL2(d)
     index.add(rows)
-    _, found = index.search(rows, count + 1)
-    own = found == np.arange(n)[:, None]
-    own[~own.any(axis=1), -1] = True  # more equal rows than neighbours: the search may leave the row out
-    nearest: np.ndarray = found[~own].reshape(n, count)
+    _, found = index.search(rows, min(count + 1 + SPARE, n))
+    found.sort(axis=1)
+    distance = squared_distances(features, found)
+    distance[found == np.arange(n)[:, None]] = np.inf
+    best = np.argsort(distance, axis=1, kind="stable")[:, :count]
+    nearest: np.ndarray = np.take_along_axis(found, best, axis=1)
     return nearest
 
 

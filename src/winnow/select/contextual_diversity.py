@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from winnow.registry import Params, Signals, plugin
+from winnow.select.engine.choice import in_order_of_value
 from winnow.select.engine.grouped import Grouping, choose_in_groups
 from winnow.select.engine.subset import Subset, View, finite
 
@@ -49,11 +50,12 @@ def select(
 
     from winnow.select.engine.farthest import farthest_first, most_central
 
-    def choose(logits: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
-        log_p = log_softmax(logits.astype(np.float64), axis=1)
+    def choose(group: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
+        log_p = log_softmax(logits[group].astype(np.float64), axis=1)
         half_p, log_p = (0.5 * np.exp(log_p)).astype(np.float32), log_p.astype(np.float32)
         order, radius = farthest_first(half_p, log_p, count, most_central(half_p, log_p))
         return order, {"radius": radius} if count else {}
 
     logits = finite(view, "logits", "contextual_diversity")
-    return choose_in_groups(view, budget, logits, params.quotas, "contextual_diversity", choose)
+    inner = in_order_of_value(logits, choose)
+    return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "contextual_diversity", inner)

@@ -2,10 +2,11 @@
 
 Paper (Mirzasoleiman, Bilmes and Leskovec, ICML 2020): per class, facility location on s = max d - d, with d
 the distance of last-layer gradients and a share of the budget proportional to the class. The weight of a
-pick is the number of examples whose gradient it is nearest to; weights add up to n.
+pick is the number of examples whose gradient it is nearest to; weights add up to the sizes of the classes
+that have a pick, n if all have.
 
-Released code (DeepCore 74ec709): s has 1e-3 added, and weights start at 1 before the sizes are added: their
-sum is n + k. Gradients come from a mean loss over batches of 128 within the class, so those in the last,
+Released code (DeepCore 74ec709): s has 1e-3 added, and weights start at 1 before the sizes are added: k
+more in sum. Gradients come from a mean loss over batches of 128 within the class, so those in the last,
 partial batch are longer (`mean_loss_batch`) and are picked too often; which they are depends on the order.
 
 Gradients stay in factors: <g_i, g_j> = (delta_i . delta_j)(1 + h_i . h_j), O(n_c^2 (C + d)) per class.

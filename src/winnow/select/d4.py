@@ -53,12 +53,10 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: D4P
     embeddings, memory_gb = finite(view, "embeddings", "d4"), view.memory_gb
     found = find_duplicates(embeddings, rng, "hard", None, params.cluster_size, memory_gb)
     kept, eps = deduplicate(found, max(1, round(params.dedup_share * view.n)), params.chain_rule)
-    kept = np.sort(kept)
     k = params.prototypes or min(1000, round(len(kept) ** 0.5))
     clusters = kmeans(embeddings, k, rng, among=kept, spherical=True, memory_gb=memory_gb)
     distances = prototype_distances(embeddings, kept, clusters.centroids)
-    dropped = np.setdiff1d(np.arange(view.n), kept)
-    dropped = dropped[Score(found.scores[dropped], "low").order()]
+    dropped = found.ranking[~np.isin(found.ranking, kept)]
     order = np.concatenate([kept[Score(distances, "high").order()], dropped])
     facts = {"eps": eps, "deduplicated": len(kept), "prototypes": len(clusters.centroids)}
     return subset(order[:budget], facts=facts)

@@ -10,7 +10,8 @@ not depend on the budget, so one ordering serves every budget. eta is about the 
 in an epoch of SGD with rate 0.1 and batches of 128.
 
 Released code (DeepCore, commit 74ec709): the update is never called. The result is the top inner products
-with the first gradient, and g_i are the gradients of the mean loss of a batch (`mean_loss_batch`).
+with the mean of the validation set's g_i, and g_i are the gradients of the mean loss of a batch
+(`mean_loss_batch`), on both sides.
 
 Cost O(u n C d) for u updates; gradients stay in factors.
 """
@@ -68,11 +69,11 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Gli
 
     def choose(group: np.ndarray, count: int) -> Choice:
         held = group[_validation(view.labels[group], params.validation, rng)]
-        layer = LastLayer(factors.features[held], logits[held], view.labels[held])
         own = gradients.take(group)
-        first[group] = own.inner(layer.gradient())
         if not params.update:
+            first[group] = own.inner(gradients.take(held).mean())
             return Score(first[group], "high").order()[:count], {}
+        layer = LastLayer(factors.features[held], logits[held], view.labels[held])
         order, updates = _greedy(own, layer, count, params)
         return order, {"updates": updates, "validation_loss": layer.loss()}
 

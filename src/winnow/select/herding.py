@@ -19,6 +19,7 @@ import numpy as np
 
 from winnow.registry import Params, Signals, plugin
 from winnow.select.engine.centre import centred
+from winnow.select.engine.choice import in_order_of_value
 from winnow.select.engine.grouped import Grouping, choose_in_groups
 from winnow.select.engine.subset import Subset, View, finite
 
@@ -53,8 +54,8 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Her
     """
     from winnow.select.engine.herd import herd
 
-    def choose(rows: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
-        around_zero = centred(rows)
+    def choose(group: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
+        around_zero = centred(features[group])
         order = herd(around_zero, count, params.pick == "farthest")
         if count == 0:
             return order, {}
@@ -62,4 +63,5 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Her
         return order, {"mean_gap": float(gap)}
 
     features = finite(view, "features", "herding")
-    return choose_in_groups(view, budget, features, params.quotas, "herding", choose)
+    inner = in_order_of_value(features, choose)
+    return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "herding", inner)

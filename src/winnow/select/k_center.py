@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from winnow.registry import Params, Signals, plugin
+from winnow.select.engine.choice import in_order_of_value
 from winnow.select.engine.grouped import Grouping, choose_in_groups
 from winnow.select.engine.subset import Subset, View, finite
 
@@ -50,10 +51,12 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: KCe
     """
     from winnow.select.engine.farthest import farthest_first, most_central
 
-    def choose(rows: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def choose(group: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
+        rows = features[group]
         first = int(rng.integers(len(rows))) if params.first == "random" else most_central(rows, rows)
         order, square = farthest_first(rows, rows, count, first)
         return order, {"radius": float(np.sqrt(square))} if count else {}
 
     features = np.ascontiguousarray(finite(view, "features", "k_center"), dtype=np.float32)
-    return choose_in_groups(view, budget, features, params.quotas, "k_center", choose)
+    inner = in_order_of_value(features, choose)
+    return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "k_center", inner)

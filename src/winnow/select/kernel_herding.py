@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from winnow.registry import Params, Signals, plugin
+from winnow.select.engine.choice import in_order_of_value
 from winnow.select.engine.gaussian import Gaussian, median_heuristic
 from winnow.select.engine.grouped import Grouping, choose_in_groups
 from winnow.select.engine.subset import Subset, View, finite
@@ -48,13 +49,15 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Ker
     signals: `features` (n, d).
     """
 
-    def choose(rows: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def choose(group: np.ndarray, count: int) -> tuple[np.ndarray, dict[str, Any]]:
+        rows = features[group]
         scale = median_heuristic(rows) if params.length_scale is None else params.length_scale
         order, mmd = herd(Gaussian(rows, scale), count)
         return order, {"length_scale": scale, "mmd": mmd} if count else {}
 
     features = finite(view, "features", "kernel_herding").astype(np.float32, copy=False)
-    return choose_in_groups(view, budget, features, params.quotas, "kernel_herding", choose)
+    inner = in_order_of_value(features, choose)
+    return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "kernel_herding", inner)
 
 
 def herd(kernel: Gaussian, count: int) -> tuple[np.ndarray, float]:

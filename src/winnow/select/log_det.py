@@ -6,8 +6,8 @@ Paper (Iyer et al. 2021; DeepCore): the ridge is zero. A kernel of d features ha
 beyond that many picks all gains would be rounding; a small ridge leaves earlier picks as they are.
 
 Released code (DeepCore 74ec709): the gain is K_vS K_SS^-1 K_Sv, without K_vv minus it, so the ranking is
-reversed: each pick is the example that the chosen ones explain best. With K_vv = 1 the first pick is open
-in both rules.
+reversed: each pick is the example that the chosen ones explain best. K is the (1 + cos) / 2 of last-layer
+gradients, and has no ridge; ours stays. With K_vv = 1 the first pick is open in both rules.
 
 O(n d) and O(n |S|) per pick, 8 n k bytes for k picks: a full order costs O(n^3), so no order is shared.
 """
@@ -33,9 +33,12 @@ class LogDetParams(SimilarityParams):
     ridge: float = Field(default=1e-3, gt=0)
 
 
+RELEASED = {"gain": "redundancy", "similarity": "gradient"}
+
+
 @plugin(
     params=LogDetParams,
-    variants={"paper": {}, "released": {"gain": "redundancy"}, "stratified": {"quotas": "labels"}},
+    variants={"paper": {}, "released": RELEASED, "stratified": {"quotas": "labels"}},
     needs=similarity_needs,
     source="Iyer, Khargoankar, Bilmes and Asnani, ALT 2021, arXiv 2006.15412",
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 from winnow.registry import Params, Signals, plugin
 from winnow.select.engine.quotas import groups_of, interleave
-from winnow.select.engine.subset import Subset, View, subset
+from winnow.select.engine.subset import Subset, View, labelled, subset
 
 
 class RandomParams(Params):
@@ -37,6 +37,6 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Ran
     """Return a uniform random ordering cut at the budget; O(n log n)."""
     order = rng.permutation(view.n)
     if params.quotas != "none":
-        classes = view.labels if params.quotas == "labels" else view.signals["latent_classes"]
+        classes = labelled(view, "random") if params.quotas == "labels" else view.signals["latent_classes"]
         order = interleave([order[group] for group in groups_of(np.asarray(classes)[order])])
     return subset(order[:budget])

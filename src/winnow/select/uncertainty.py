@@ -2,7 +2,8 @@
 
 With p the proxy's softmax and p_1 >= p_2 >= ... its sorted probabilities, most uncertain first:
 `least_confidence` 1 - p_1, `entropy` -sum_j p_j log p_j, `margin` 1 - (p_1 - p_2). All three come from the
-differences to the largest logit, so that a confident network's examples do not tie at p_1 = 1.
+differences to the largest logit, so that a confident network's examples do not tie at p_1 = 1; they do
+where that difference exceeds about 745 and its exponential is zero in float64.
 
 Released code (DeepCore 74ec709): least confidence is the largest *logit*, lowest first, which also
 measures the scale of an example's features. Within classes that order is the intended one; over the whole
@@ -75,7 +76,7 @@ def uncertainty(logits: np.ndarray, measure: Measure) -> np.ndarray:
     odds = np.exp(gaps)
     total = odds.sum(axis=1)
     if measure == "entropy":
-        values = np.log(total) - (odds * gaps).sum(axis=1) / total
+        values = np.log1p(odds[:, 1:].sum(axis=1)) - (odds * gaps).sum(axis=1) / total
     elif measure == "least_confidence":
         values = odds[:, 1:].sum(axis=1) / total
     else:

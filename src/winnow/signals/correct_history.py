@@ -13,7 +13,7 @@ from winnow.signals.engine.view import SignalView
 
 
 def needs(_: Params) -> Signals:
-    return {"model": {}}
+    return {"model": {"recorded": True}}
 
 
 @plugin(needs=needs, source="Toneva et al. 2019, arXiv 1812.05159; Pleiss et al. 2020, arXiv 2001.10528")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from winnow.errors import UserError
 from winnow.registry import Params, plugin
 from winnow.train.engine.options import AugmentParams, Precision
 
@@ -42,6 +43,10 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
     from winnow.train.engine.losses import nt_xent
     from winnow.train.engine.task import normalise
 
+    if task.weights is not None:
+        raise UserError(
+            f"{task.label}: trainer simclr: its loss takes no weights; choose a method without them"
+        )
     model = build_contrastive(task, params.projection)
     dtype = autocast_dtype(params.precision, task.device)
     augment = build_augmentation(params.augment, task.channels, task.size)

@@ -57,14 +57,14 @@ class SupervisedParams(Params):
 
 @plugin(params=SupervisedParams, source="Guo et al. 2022, arXiv 2204.08499 (DeepCore)")
 def train(params: SupervisedParams, task: Task) -> dict[str, str]:
-    """Train; writes `model.safetensors`, `history.parquet`, `test_logits.npy` and, where there is such a
-    split, `validation_logits.npy`; with record also `dynamics/`.
+    """Train; writes `model.safetensors`, `history.parquet`, the logits of each split that it is measured on,
+    e.g. `test_logits.npy`, and with record `dynamics/`.
 
     Returns facts for the provenance: the precision that was used.
     """
     import torch
 
-    from winnow.store import save_array
+    from winnow.store import clocked, save_array
     from winnow.train.engine.average import Average
     from winnow.train.engine.classifier import build_classifier, predict
     from winnow.train.engine.contrastive import save_trained
@@ -117,9 +117,10 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
         history = loop.run()
         if average:
             model.load_state_dict(average.values)
-        for split, images in task.heldout().items():
-            logits = predict(model, images, task.mean, task.std, dtype)
-            save_array(task.out / f"{split}_logits.npy", logits.numpy())
+        with clocked(task.scoring):
+            for split, images in task.heldout().items():
+                logits = predict(model, images, task.mean, task.std, dtype)
+                save_array(task.out / f"{split}_logits.npy", logits.numpy())
     task.cost.wall_s += loop.carried["wall_s"]
     task.cost.cpu_s += loop.carried["cpu_s"]
     save_trained(task.out, model, history)

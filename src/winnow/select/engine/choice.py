@@ -60,19 +60,21 @@ def choose_by_similarity(
 def in_order_of_value(
     values: np.ndarray, choose: Callable[[np.ndarray, int], Choice]
 ) -> Callable[[np.ndarray, int], Choice]:
-    """Return `choose` (positions, count) such that it meets positions in the order of the bytes of values.
-
-    values: (n, d). Equal rows keep their order.
-    """
-    whole_rows = np.dtype((np.void, max(values.shape[1], 1) * values.dtype.itemsize))
+    """Return `choose` (positions, count) such that it meets positions in the order of values, (n, d)."""
 
     def chosen(group: np.ndarray, count: int) -> Choice:
-        rows = np.ascontiguousarray(values[group])
-        place = np.argsort(rows.view(whole_rows).ravel(), kind="stable")
+        place = order_of_value(values[group])
         order, facts = choose(group[place], count)
         return place[order], facts
 
     return chosen
+
+
+def order_of_value(values: np.ndarray) -> np.ndarray:
+    """Return all positions in the order of the bytes of (n, d) values; equal rows keep their order."""
+    rows = np.ascontiguousarray(values + 0.0)  # -0.0 and 0.0 are equal, and their bytes are not
+    whole_rows = np.dtype((np.void, max(rows.shape[1], 1) * rows.dtype.itemsize))
+    return np.argsort(rows.view(whole_rows).ravel(), kind="stable")
 
 
 def centred(rows: np.ndarray) -> Vectors:

@@ -16,6 +16,8 @@ from math import ceil
 
 import numpy as np
 
+from winnow.select.engine.similarity import squares
+
 BLOCK = 8192
 POINTS_PER_CENTROID = 256
 ITERATIONS = 25
@@ -41,17 +43,23 @@ class Clusters:
 def unit(rows: np.ndarray) -> np.ndarray:
     """Return rows of norm 1 as float32; a row of zeros stays zero."""
     rows = rows.astype(np.float32)
-    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-    rows /= np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
+    norms = np.sqrt(squares(rows))
+    rows /= np.where(norms > 0, norms, 1)[:, None]
     return rows
 
 
 def content_order(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return all positions in an order drawn from `rng` that moves with the rows; O(n d)."""
-    words = np.ascontiguousarray(rows).view(np.uint16)
-    factors = rng.integers(2**64, size=words.shape[1], dtype=np.uint64)
-    keys = [words[i : i + BLOCK].astype(np.uint64) @ factors for i in range(0, len(words), BLOCK)]
+    width = max(1, rows.dtype.itemsize // 2)
+    factors = rng.integers(2**64, size=width * rows.shape[1], dtype=np.uint64)
+    keys = [_words(rows[i : i + BLOCK]) @ factors for i in range(0, len(rows), BLOCK)]
     return np.argsort(np.concatenate(keys), kind="stable")
+
+
+def _words(rows: np.ndarray) -> np.ndarray:
+    """Return the bytes of rows, two to an entry where values have two or more, uint64; -0.0 reads 0.0."""
+    values = np.ascontiguousarray(rows + rows.dtype.type(0))
+    return values.view(np.uint8 if values.itemsize == 1 else np.uint16).astype(np.uint64)
 
 
 def kmeans(

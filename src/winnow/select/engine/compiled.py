@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numba
+
+# Numba looks for changes in the file of a compiled function, not in this one with its flags.
+_FLAGS = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+_CACHE = Path(numba.config.CACHE_DIR or Path(__file__).parent / "__pycache__")  # type: ignore[attr-defined]
+numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]
+    _CACHE / f"numba-{_FLAGS}"
+)
 
 parts = numba.prange
 CORES = numba.get_num_threads()

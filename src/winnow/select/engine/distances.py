@@ -1,4 +1,4 @@
-"""Distances from inner products, in one pass over memory."""
+"""Distances from inner products or from differences, in one pass over memory."""
 
 from __future__ import annotations
 
@@ -25,3 +25,25 @@ def _to_distances(products: np.ndarray, rows: np.ndarray, columns: np.ndarray, r
             squares = rows[i] + columns[j]
             distance = squares - 2 * products[i, j]
             products[i, j] = np.sqrt(distance) if distance > limit * squares else 0
+
+
+def squared_distances(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the squared distances of each of (n, d) rows to `others`, (n, k) positions: (n, k) float64.
+
+    They are sums of squared differences in float64, which lose no digits to cancellation.
+    """
+    out = np.empty(others.shape)
+    share(out.size * rows.shape[1])
+    _squared_distances(np.ascontiguousarray(rows), others, out)
+    return out
+
+
+@compiled
+def _squared_distances(rows: np.ndarray, others: np.ndarray, out: np.ndarray) -> None:
+    for i in parts(len(others)):
+        for k in range(others.shape[1]):
+            total = 0.0
+            for c in range(rows.shape[1]):
+                difference = np.float64(rows[i, c]) - np.float64(rows[others[i, k], c])
+                total += difference * difference
+            out[i, k] = total

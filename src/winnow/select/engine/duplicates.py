@@ -49,7 +49,8 @@ class Duplicates:
     """Clusters in order, and `scores` (n,) float32: the largest cosine with an earlier member.
 
     The first example of a cluster has score -1; scores are rounded to six digits, so that equal
-    rows tie. Cost O(sum n_k^2 d), one block at a time.
+    rows tie. `ranking`: all positions, lowest score first, ties in the order of the clusters.
+    Cost O(sum n_k^2 d), one block at a time.
     """
 
     def __init__(self, rows: np.ndarray, orders: list[np.ndarray], memory_gb: float) -> None:
@@ -59,7 +60,8 @@ class Duplicates:
         for late, _, cosines in self._blocks(-np.inf):
             self.scores[late] = np.maximum(self.scores[late], cosines.max(axis=1))
         self.scores = np.round(self.scores, 6)
-        self.ranking = np.argsort(self.scores, kind="stable")
+        members = np.concatenate(orders)
+        self.ranking: np.ndarray = members[np.argsort(self.scores[members], kind="stable")]
 
     def _blocks(self, above: float) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield (positions, earlier positions of the cluster, cosines) for scores above a value.
@@ -155,7 +157,8 @@ def survivors_of(found: Duplicates, eps: float, rule: ChainRule) -> np.ndarray:
         stay = found.scores <= 1 - eps - ROUNDING
     else:
         stay = found.survivors(np.array([eps]))[:, 0]
-    return found.ranking[stay[found.ranking]]
+    survivors: np.ndarray = found.ranking[stay[found.ranking]]
+    return survivors
 
 
 def deduplicate(found: Duplicates, budget: int, rule: ChainRule) -> tuple[np.ndarray, float]:
@@ -171,4 +174,5 @@ def deduplicate(found: Duplicates, budget: int, rule: ChainRule) -> tuple[np.nda
     if rule == "against_all":
         return order[:budget], float(1 - found.scores[order[budget - 1]]) - 2 * ROUNDING
     eps, stay = found.largest_eps(budget)
-    return order[stay[order]][:budget], eps
+    kept: np.ndarray = order[stay[order]][:budget]
+    return kept, eps

@@ -5,21 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from winnow.select.engine.centre import centred
+from winnow.select.engine.similarity import squares
 
 TILE = 1024
 SAMPLE = 1000
+FAR = 30.0  # float32 then has the exponent to about 1e-4
 
 
 class Gaussian:
     """Kernel of (n, d) rows with length scale l > 0. Memory: two float32 copies of the rows and a tile.
 
     The exponent x . y - ||x||^2 / 2 - ||y||^2 / 2 is a single inner product of rows with two more entries.
+    It cancels where a row is far from the mean in units of l: from `FAR` on, copies and products are float64.
     """
 
     def __init__(self, rows: np.ndarray, length_scale: float) -> None:
         self.n = len(rows)
-        scaled = centred(rows)
-        scaled /= np.float32(length_scale)
+        scaled = centred(rows) / np.float32(length_scale)
+        if squares(scaled).max(initial=0) > FAR**2:
+            scaled = centred(rows, np.float64) / length_scale
         half = -0.5 * np.einsum("nd,nd->n", scaled, scaled)[:, None]
         ones = np.ones_like(half)
         self.left = np.concatenate([scaled, half, ones], axis=1)
@@ -37,7 +41,7 @@ class Gaussian:
         return total / max(self.n, 1)
 
     def column(self, j: int) -> np.ndarray:
-        """Return k of every row to row j, (n,) float32.
+        """Return k of every row to row j, (n,).
 
         On one core: a product this small is over before the threads of BLAS have met.
         """

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from winnow.select.engine.similarity import scaled_rows, squares
 from winnow.select.engine.subset import View, finite, labelled
 
 
@@ -40,7 +41,7 @@ class Factors:
 
     def scaled(self, scale: np.ndarray) -> Factors:
         """Return the factors of scale_i g_i; scale: (n,)."""
-        return Factors(self.residual * scale[:, None].astype(self.residual.dtype), self.features)
+        return Factors(scaled_rows(self.residual, scale), self.features)
 
     def as_released(self, groups: Sequence[np.ndarray], batch: int) -> Factors:
         """Return the gradients of mean losses over batches cut within each group (`mean_loss_scale`)."""
@@ -57,9 +58,8 @@ class Factors:
         return product
 
     def norms(self) -> np.ndarray:
-        """Return ||g_i|| = ||delta_i|| sqrt(1 + ||h_i||^2), (n,)."""
-        squares = np.einsum("nd,nd->n", self.features, self.features)
-        norms: np.ndarray = np.linalg.norm(self.residual, axis=1) * np.sqrt(1 + squares)
+        """Return ||g_i|| = ||delta_i|| sqrt(1 + ||h_i||^2), (n,) float64."""
+        norms: np.ndarray = np.sqrt(squares(self.residual) * (1 + squares(self.features)))
         return norms
 
     def sum(self, weight: np.ndarray | None = None) -> np.ndarray:

@@ -1,8 +1,11 @@
 """Budgets per group: exact totals, proportional shares, nested for every budget.
 
 Groups are merged by the priority (r + 1/2) / n_k of their r-th example. A prefix of length m of the
-merged order holds each group's Webster (Sainte-Lague) quota: m examples in all, within rounding of
-m n_k / n each, and never fewer when m grows. Flooring each group's share would lose examples.
+merged order holds each group's Webster (Sainte-Lague) quota: m examples in all, and never fewer of a
+group when m grows. Flooring each group's share would lose examples.
+
+A quota is near m n_k / n, but no rule of priorities keeps all of them within one of it: with many small
+groups a large one may be far off. Of sizes 1000 and 100 times 1, a budget of 500 gives 500 and all zeros.
 """
 
 from __future__ import annotations

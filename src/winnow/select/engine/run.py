@@ -32,7 +32,7 @@ def select_all(job: Job[SelectSpec], artefact: Artefact) -> None:
             view = View(data.pool_size, data.pool_labels(), signals, spec.fraction)
             random = generator(spec.root_seed, "selection", seed, method.name)
             chosen = method.function(view, spec.budget, random, params)
-            check(chosen, view, spec.budget)
+            check(chosen, view, spec.budget, method.resamples)
             _save(artefact.folder(seed), chosen)
 
 

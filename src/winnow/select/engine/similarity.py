@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from winnow.errors import UserError
+
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
@@ -34,13 +36,26 @@ class Gram(Protocol):
         """Return the inner products of a with b, (len(a), len(b))."""
 
     def norms(self) -> np.ndarray:
-        """Return the Euclidean norms, (n,)."""
+        """Return the Euclidean norms, (n,) float64."""
 
     def scaled(self, scale: np.ndarray) -> Gram:
         """Return the vectors times scale, (n,)."""
 
     def sums(self) -> np.ndarray:
         """Return the inner product of each vector with the sum of all, (n,)."""
+
+
+def squares(rows: np.ndarray) -> np.ndarray:
+    """Return squared norms, (n,) float64: in float32 those of small rows would be zero."""
+    total: np.ndarray = np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
+    return total
+
+
+def scaled_rows(rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return rows times scale, (n,), in the type of rows; multiplied in float64, a buffer at a time."""
+    out = np.empty_like(rows)
+    np.multiply(rows, scale[:, None], out=out, dtype=np.float64, casting="same_kind")
+    return out
 
 
 class Vectors:
@@ -58,11 +73,11 @@ class Vectors:
         return product
 
     def norms(self) -> np.ndarray:
-        norms: np.ndarray = np.linalg.norm(self.rows, axis=1)
+        norms: np.ndarray = np.sqrt(squares(self.rows))
         return norms
 
     def scaled(self, scale: np.ndarray) -> Vectors:
-        return Vectors(self.rows * scale[:, None].astype(self.rows.dtype))
+        return Vectors(scaled_rows(self.rows, scale))
 
     def sums(self) -> np.ndarray:
         sums: np.ndarray = self.rows @ self.rows.sum(axis=0, dtype=np.float64)
@@ -301,6 +316,8 @@ class Sparse(Similarity):
 def encoded(values: np.ndarray, storage: Storage) -> np.ndarray:
     """Return float32 values in two bytes each; bfloat16 (rounded to nearest, ties to even) as uint16."""
     if storage == "float16":
+        if values.size and max(values.max(), -values.min()) > np.finfo(np.float16).max:
+            raise UserError("storage: a similarity is too large for float16 (65504); use bfloat16 or float32")
         return values.astype(np.float16)
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded: np.ndarray = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

@@ -10,13 +10,16 @@ import numpy as np
 
 from winnow.errors import UserError
 
+LARGEST = 1e18
+
 
 @dataclass(frozen=True)
 class View:
     """Arrays over one pool of n examples, and nothing else: no files, no network, no test data.
 
     labels: (n,) int64, -1 where an example has none. signals: arrays with n rows, by name.
-    fraction: the share that the budget came from. memory_gb: bound on a method's largest array.
+    fraction: the share that the budget came from. memory_gb: bound on a method's largest array; up to
+    three of that size may live at once.
     """
 
     n: int
@@ -70,10 +73,16 @@ def subset(
 
 
 def finite(view: View, name: str, method: str) -> np.ndarray:
-    """Return a signal as it was computed; a value that is not finite is an error."""
+    """Return a signal as it was computed; a value that is not finite, or above 1e18, is an error.
+
+    The square of a larger value, summed over a row, is more than float32 holds.
+    """
     values = np.asarray(view.signals[name])
-    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-        raise UserError(f"{method}: {name}: a value is not finite")
+    if np.issubdtype(values.dtype, np.floating) and values.size:
+        if not np.isfinite(values).all():
+            raise UserError(f"{method}: {name}: a value is not finite")
+        if max(float(values.max()), -float(values.min())) > LARGEST:
+            raise UserError(f"{method}: {name}: a value is too large (more than 1e18)")
     return values
 
 
@@ -84,11 +93,15 @@ def labelled(view: View, method: str) -> np.ndarray:
     return view.labels
 
 
-def check(chosen: Subset, view: View, budget: int | None) -> None:
-    """Refuse a subset that breaks the contract: range, finite weights (0 or more), exact budget."""
+def check(chosen: Subset, view: View, budget: int | None, resamples: bool = False) -> None:
+    """Refuse a subset that breaks the contract: range, finite weights (0 or more), exact budget.
+
+    A position may repeat within a round only where the method `resamples`.
+    """
     index, weight = chosen.index, chosen.weight
-    if len(index) and (index.min() < 0 or index.max() >= view.n):
-        raise UserError(f"the method chose position {index.max()}, outside the pool of {view.n} examples")
+    outside = index[(index < 0) | (index >= view.n)]
+    if len(outside):
+        raise UserError(f"the method chose position {outside[0]}, outside the pool of {view.n} examples")
     if len(weight) != len(index) or not np.isfinite(weight).all():
         raise UserError("the method's weights are not one finite number per chosen example")
     if (weight < 0).any():
@@ -97,3 +110,7 @@ def check(chosen: Subset, view: View, budget: int | None) -> None:
     if len(index) != wanted * chosen.rounds:
         part = f" in {chosen.rounds} rounds" if chosen.rounds > 1 else ""
         raise UserError(f"the method chose {len(index)} examples{part} for a budget of {wanted}")
+    for each in [] if resamples else np.split(index, chosen.rounds):
+        positions, times = np.unique(each, return_counts=True)
+        if (times > 1).any():
+            raise UserError(f"the method chose position {positions[times > 1][0]} more than once")

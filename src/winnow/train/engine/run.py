@@ -13,7 +13,7 @@ from winnow.data.dataset import Dataset
 from winnow.errors import UserError
 from winnow.plan.specs import TrainSpec
 from winnow.stage import Job
-from winnow.store import Artefact, read_json, verified
+from winnow.store import Artefact, Cost, read_json, verified
 from winnow.train.engine.device import pick_device
 from winnow.train.engine.folds import folds_of
 from winnow.train.engine.task import Task, statistics, to_tensor
@@ -28,6 +28,7 @@ def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
     mean, std = statistics(data, device)
     trainer = registry.load("train", spec.trainer.name, "spec: trainer.name")
     model = registry.load("models", spec.model.name, "spec: model.name")
+    measured = [split for split in ("test", "validation") if split in data.splits and spec.proxy is None]
     counts = {}
     for seed in spec.seeds:
         with artefact.timed(seed) as cost:
@@ -50,19 +51,18 @@ def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
                 batch_size=spec.batch_size,
                 root_seed=spec.root_seed,
                 seed=seed,
-                context=spec.context,
+                context=() if spec.proxy is None else ("proxy", spec.proxy),
                 device=device,
                 checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
                 out=artefact.folder(seed),
                 label=f"{job.output.name} s{seed}",
                 cost=cost,
-                heldout=lambda: {
-                    split: to_tensor(data.images(split), device)
-                    for split in ("test", "validation")
-                    if split in data.splits
-                },
+                heldout=lambda: {split: to_tensor(data.images(split), device) for split in measured},
+                scoring=artefact.costs.setdefault(f"{seed} scoring", Cost()),
             )
             artefact.facts |= trainer.function(trainer.params(**spec.trainer.params), task)
+        cost.wall_s -= task.scoring.wall_s
+        cost.cpu_s -= task.scoring.cpu_s
     artefact.facts["examples"] = counts
     artefact.facts["device_used"] = str(device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,9 @@ class Task:
     weights: (m,) float32, or None where all are 1.
     steps_as: number of examples whose epochs set the number of steps (equal-step training), or None.
     context: names the random draws of a proxy, so that it shares none with the models it selects for.
-    heldout: returns the images, as `images`, of the test split and of a validation split if there is one.
+    heldout: returns the images, as `images`, of the splits that this model is measured on: none for a proxy,
+    else the test split and a validation split if there is one. scoring: what that measuring costs, which
+    counts as evaluation.
     """
 
     images: Tensor
@@ -51,11 +54,13 @@ class Task:
     label: str
     cost: Cost
     heldout: Callable[[], dict[str, Tensor]]
+    scoring: Cost
 
     def total_steps(self, drop_last: bool) -> int:
-        """Return the number of optimiser steps: whole epochs, and at least `min_steps`."""
+        """Return the number of optimiser steps: whole epochs, and as many as hold `min_steps`."""
         examples = len(self.rows) // self.rounds if self.steps_as is None else self.steps_as
-        return max(self.min_steps, self.epochs * steps_per_epoch(examples, self.batch_size, drop_last))
+        each = steps_per_epoch(examples, self.batch_size, drop_last)
+        return each * max(self.epochs, math.ceil(self.min_steps / each))
 
     @property
     def channels(self) -> int:
