@@ -39,7 +39,7 @@ scales:
       fractions: {epochs: [0.5, 1.0], steps: [0.5]}
       seeds: 2
       proxy: &train
-        trainer: {name: supervised, params: {crop: 1, record: true}}
+        trainer: {name: supervised, params: {crop: 1}}
         model: {name: mlp, params: {depth: 1}}
         epochs: 3
         batch_size: 100
@@ -146,6 +146,13 @@ def test_measures_look_at_selections(tree: Path) -> None:
         ("scales/demo/datasets/digits_300/dataset", "digts", "Did you mean|digits"),
         ("scales/demo/datasets/digits_300/limits/train", 1420, "37 held out"),
         ("scales/demo/defaults/measures/0/name", "noise", "protocol"),
+        ("scales/demo/defaults/measures/0/name", "accuracy", "belongs under `evaluation`"),
+        ("scales/demo/defaults/evaluation/name", "noise_detection", "belongs under `measures`"),
+        ("scales/demo/datasets/digits_300/dataset", "digits", "needs clean labels"),
+        ("scales/demo/defaults/arm_fractions", {"hard": [0.25]}, "arm 'hard' has no share"),
+        ("scales/demo/defaults/arm_fractions", {"hrad": [0.5]}, "Did you mean 'hard'"),
+        ("scales/demo/defaults/holdout", 5000, "holdout: 5000 examples"),
+        ("arms/hard/method", "forgetting", "record: true"),
     ],
 )
 def test_mistakes_name_the_key(tree: Path, keys: str, value: Any, message: str) -> None:

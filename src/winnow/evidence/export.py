@@ -18,8 +18,9 @@ from winnow.tables import read_table, write_table
 def export_suite(plan: Plan, suite: str, out: Path) -> None:
     """Write one Parquet table per subset and score, and `registry.json` with what each one is.
 
-    A subset has columns example_id, index, weight, rank, and holds `rounds` parts of equal size; a score has example_id, score, and its entry
-    says which end to keep. Each entry gives sha256, method, variant, parameters, seed, and the spec.
+    A subset has columns example_id, index, weight, rank, and holds `rounds` parts of equal size; a score has
+    example_id, score, and its entry says which end to keep. Each entry gives sha256, method, variant,
+    parameters, seed, and the spec.
     """
     store = plan.config.scale_folder
     ids: dict[str, list[str]] = {}
