@@ -90,7 +90,8 @@ class Plan:
 
     def figures(self, suite: str) -> list[str]:
         folder = self.suite_folder(suite) / "figures"
-        return [str(folder / f"{figure.name or figure.figure}.png") for figure in self.suites[suite].figures]
+        listed = self.suites[suite].figures_at(self.config.scale)
+        return [str(folder / f"{figure.name or figure.figure}.png") for figure in listed]
 
     def suite_targets(self, suite: str) -> list[str]:
         registry_file = str(self.suite_folder(suite) / "registry" / "registry.json")

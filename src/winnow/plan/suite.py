@@ -124,7 +124,10 @@ class Scale(_Model):
 
 
 class Figure(_Model):
+    """A figure of the suite; `scales` leaves it out where its arms are not run."""
+
     figure: str
+    scales: Annotated[list[ScaleName], Field(min_length=1), Once] | None = None
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None = None
     options: dict[str, Any] = {}
 
@@ -141,6 +144,10 @@ class Suite(_Model):
     figures: list[Figure] = []
     claims: list[ClaimSpec] = []
     reproduction: list[ReproductionEntry] = []
+
+    def figures_at(self, scale: str) -> list[Figure]:
+        """Return the figures to draw at a scale."""
+        return [figure for figure in self.figures if figure.scales is None or scale in figure.scales]
 
     @property
     def grids(self) -> Iterator[tuple[str, str, Scale]]:

@@ -47,7 +47,10 @@ def read_suite(plan: Plan, name: str, page: Path) -> SuiteInput:
         claims=read_json(folder / "claims.json"),
         cost=read_table(folder / "cost.parquet"),
         reproduction=read_table(folder / "reproduction.parquet"),
-        figures=[_figure(f.figure, folder / "figures" / (f.name or f.figure), page) for f in suite.figures],
+        figures=[
+            _figure(f.figure, folder / "figures" / (f.name or f.figure), page)
+            for f in suite.figures_at(plan.config.scale)
+        ],
         environment=_environment(rows),
         provenance=[{key: value for key, value in row.items() if key != "facts"} for row in rows],
     )
