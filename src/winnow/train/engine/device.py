@@ -44,33 +44,15 @@ def _has_bf16(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def leave_compiler_out() -> None:
-    """Keep optimisers from importing torch's compiler at their first call: two seconds of every short job.
-
-    Four of their methods are marked as not to be compiled, which matters to compiled optimisers alone, and
-    the mark is resolved by the compiler. Here they are marked as resolved.
-    """
-    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
-        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
-        if method is not None:
-            setattr(method, "__dynamo_disable", method)
-
-
 @contextlib.contextmanager
 def algorithms(deterministic: bool) -> Iterator[None]:
     """Use algorithms that give the same bits every time or, where not asked for, the fastest ones."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    _set_deterministic(deterministic)
+    torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic
     try:
         yield
     finally:
-        _set_deterministic(before[0])
+        torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
-
-
-def _set_deterministic(wanted: bool) -> None:
-    """Switch where there is something to switch: the call imports torch's compiler."""
-    if wanted != torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(wanted)

@@ -14,7 +14,7 @@ from winnow.errors import UserError
 from winnow.plan.specs import TrainSpec
 from winnow.stage import Job
 from winnow.store import Artefact, Cost, read_json, verified
-from winnow.train.engine.device import leave_compiler_out, pick_device
+from winnow.train.engine.device import pick_device
 from winnow.train.engine.folds import folds_of
 from winnow.train.engine.task import Task, statistics, to_tensor
 
@@ -22,7 +22,6 @@ from winnow.train.engine.task import Task, statistics, to_tensor
 def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
     """Train every repetition of the spec; a finished repetition is kept when a killed job resumes."""
     spec = job.spec
-    leave_compiler_out()
     device = pick_device(job.device)
     data = Dataset.open(job.input(spec.data))
     images, labels = (to_tensor(data.pool_images(), device), torch.from_numpy(data.pool_labels()).to(device))
