@@ -26,7 +26,7 @@ N, CLASSES, D, BUDGET = 5000, 10, 512, 500
 def released_order(view: View, scale: np.ndarray, eta: float, update: bool) -> np.ndarray:
     """Return the picks; the whole pool is the validation set."""
     rows = explicit_gradients(view, scale)
-    gain = rows @ explicit_gradients(view, np.ones(N)).mean(dim=0)
+    gain = rows @ rows.mean(dim=0)
     if not update:
         return gain.argsort(descending=True, stable=True)[:BUDGET].numpy()
     logits, features = view.signals["logits"].copy(), torch.from_numpy(view.signals["features"])
@@ -37,7 +37,7 @@ def released_order(view: View, scale: np.ndarray, eta: float, update: bool) -> n
         step = rows[chosen[-1]]
         logits -= eta * (features @ step[CLASSES:].reshape(CLASSES, D).T + step[:CLASSES]).numpy()
         moved = View(N, view.labels, {**view.signals, "logits": logits})
-        gain = rows @ explicit_gradients(moved, np.ones(N)).mean(dim=0)
+        gain = rows @ explicit_gradients(moved, scale).mean(dim=0)
     return np.array(chosen)
 
 
