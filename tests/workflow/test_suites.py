@@ -67,7 +67,7 @@ def test_suites_share_what_is_equal(tree: Tree) -> None:
 
 def test_a_supervised_training_by_hand_repeats_itself(tree: Tree, tmp_path: Path) -> None:
     folder = min(path for path in (tree.store / "train").iterdir() if path.name.startswith("digits-full"))
-    spec = ("--spec", str(folder / "spec.json"), "--store", str(tree.store))
+    spec = ("--spec", str(folder / "spec.json"), "--store", str(tree.store), "--threads", "1")
     done = tree.script("train", *spec, "--output", str(tmp_path / "again"))
     assert done.returncode == 0, done.stdout
     for name in ("s0/test_logits.npy", "s0/model.safetensors"):
