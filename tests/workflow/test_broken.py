@@ -111,7 +111,7 @@ def test_full_disk_at_every_write_of_prepare(finished: Tree, by_hand: ByHand, tm
 
 
 def test_full_disk_while_training(finished: Tree, by_hand: ByHand, tmp_path: Path) -> None:
-    spec, statuses = edited_spec(finished.artefact("train", "digits-full-simclr-s0"), steps=2), []
+    spec, statuses = edited_spec(finished.artefact("train", "digits-full-simclr-s0"), epochs=1), []
     for kilobytes in (4, 8, 16, 24, 32, 48, 64, 96, 512):
         with small_disk(tmp_path / "disk", kilobytes) as disk:
             final = disk / "demo" / "train" / "digits-00000000"
@@ -173,11 +173,11 @@ def test_read_only_results_serve_a_finished_run_and_refuse_a_changed_one(tree: T
 
 # Consumer (script, part of its name), then the artefact (stage, part of its name) and file that is damaged.
 DAMAGES = [
-    ("train", "random-plain-f0.50-simclr-s0", "selection", "random-plain-s0", "s0/subset.parquet"),
-    ("selection", "sas-paper-f0.50-s0", "signals", "latent_classes-s0", "s0/signal.npy"),
-    ("selection", "sas-paper-f0.50-s0", "signals", "embeddings-s0", "s0/signal.npy"),
+    ("train", "random-plain-f0.5-simclr-s0", "selection", "random-plain-s0", "s0/subset.parquet"),
+    ("selection", "sas-paper-f0.5-s0", "signals", "latent_classes-s0", "s0/signal.npy"),
+    ("selection", "sas-paper-f0.5-s0", "signals", "embeddings-s0", "s0/signal.npy"),
     ("signals", "latent_classes-s0", "signals", "embeddings-s0", "s0/signal.npy"),
-    ("signals", "embeddings-s0", "train", "digits-full-simclr-s0", "s0/model.safetensors"),
+    ("signals", "embeddings-s0", "train", "digits-proxy-simclr-s0", "s0/model.safetensors"),
     ("evaluate", "digits-full-simclr-linear_probe-s0", "train", "full-simclr-s0", "s0/model.safetensors"),
     ("evaluate", "digits-full-simclr-linear_probe-s0", "train", "full-simclr-s0", "spec.json"),
     ("train", "digits-full-simclr-s0", "prepare", "digits", "train_images.npy"),
@@ -226,10 +226,10 @@ def test_damaged_input(
             "collect",
             ["--output", "again.parquet"],
             "train",
-            "random-plain-f0.50-simclr-s1",
+            "random-plain-f0.5-simclr-s1",
             "provenance.json",
         ),
-        ("export", ["--output", "again"], "selection", "sas-paper-f0.50-s1", "s1/subset.parquet"),
+        ("export", ["--output", "again"], "selection", "sas-paper-f0.5-s1", "s1/subset.parquet"),
         ("export", ["--output", "again"], "selection", "random-plain-s1", "s1/facts.json"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_cut_table_is_told(tree: Tree) -> None:
 def test_the_workflow_tells_of_damage_and_the_named_fix_mends_it(tree: Tree) -> None:
     folder, consumer = (
         tree.artefact("selection", "random-plain-s0"),
-        tree.artefact("train", "random-plain-f0.50-simclr-s0"),
+        tree.artefact("train", "random-plain-f0.5-simclr-s0"),
     )
     damage(folder / "s0" / "subset.parquet", "flipped")
     whole = (consumer / "s0" / "model.safetensors").read_bytes()
@@ -329,7 +329,7 @@ def test_two_builders_of_one_artefact_compute_it_once(finished: Tree, tmp_path: 
     final = tmp_path / "demo" / "train" / "digits-00000000"
     lock = final.parent.parent / ".work" / "train" / f"{final.name}.lock"
     lock.parent.mkdir(parents=True)
-    spec = edited_spec(finished.artefact("train", "digits-full-simclr-s0"), steps=5)
+    spec = edited_spec(finished.artefact("train", "digits-full-simclr-s0"), epochs=1)
     command = [sys.executable, "scripts/train.py", "--spec", spec, "--store", str(finished.store)]
     logs = [tmp_path / "first.log", tmp_path / "second.log"]
     with lock.open("w") as handle:
@@ -406,8 +406,8 @@ def test_only_the_same_spec_and_code_resume(
         patch.setattr(Loop, "_step", broken)
         patch.setattr(Loop, "_due", lambda self: True)
         with pytest.raises(KeyboardInterrupt):
-            by_hand("train", "--spec", edited_spec(trained, steps=8), "--code", "a", *words)
-    spec = edited_spec(trained, steps=9 if change == "spec" else 8)
+            by_hand("train", "--spec", edited_spec(trained, epochs=1), "--code", "a", *words)
+    spec = edited_spec(trained, epochs=2 if change == "spec" else 1)
     status, output = by_hand("train", "--spec", spec, "--code", "b" if change == "code" else "a", *words)
     assert status == 0
     assert ("resumed at step 5" in output) == (change == "none")
