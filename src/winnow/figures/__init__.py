@@ -33,8 +33,11 @@ class FigureModule(Protocol):
 
 def available() -> list[str]:
     """Return the names of the figures: the modules of this package that have a `draw`."""
-    names = sorted(module.name for module in iter_modules(__path__))
-    return [name for name in names if hasattr(import_module(f"{__name__}.{name}"), "draw")]
+    return [name for name in _modules() if hasattr(import_module(f"{__name__}.{name}"), "draw")]
+
+
+def _modules() -> list[str]:
+    return sorted(module.name for module in iter_modules(__path__))
 
 
 def load(name: str) -> FigureModule:
@@ -43,10 +46,10 @@ def load(name: str) -> FigureModule:
     Raises:
         UserError: there is no such figure; the message lists those there are.
     """
-    names = available()
-    if name not in names:
-        raise unknown("figure", name, names, "figures")
-    return cast(FigureModule, import_module(f"{__name__}.{name}"))
+    module = import_module(f"{__name__}.{name}") if name in _modules() else None
+    if not hasattr(module, "draw"):
+        raise unknown("figure", name, available(), "figures")
+    return cast(FigureModule, module)
 
 
 def draw(

@@ -80,7 +80,8 @@ def _rows(job: Job[TrainSpec], seed: int, data: Dataset) -> tuple[np.ndarray, np
     if spec.budget is not None and len(table) < spec.budget:
         raise UserError(f"{path}: {len(table)} examples, but the budget is {spec.budget}")
     table = table[: spec.budget]
-    rows, weights = table["index"].to_numpy(np.int64), table["weight"].to_numpy(np.float32)
+    rows = table["index"].to_numpy(np.int64, copy=True)
+    weights = table["weight"].to_numpy(np.float32, copy=True)
     if len(rows) < 2:
         raise UserError(
             f"{path}: {len(rows)} examples are too few to train on; raise the fraction in the suite"
