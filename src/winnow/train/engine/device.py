@@ -10,18 +10,23 @@ from pathlib import Path
 import torch
 
 from winnow.errors import UserError
+from winnow.train.engine.cards import claim_cards
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`; auto takes a GPU when there is one."""
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:N`; auto takes a GPU when there is one.
+
+    A GPU is claimed first: no two jobs of ours on one machine share one.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"device: '{name}' is not there ({torch.cuda.device_count()} GPUs); accepted: auto, cpu"
-        )
-    return device
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device, present = torch.device(name), torch.cuda.device_count()
+    if device.type == "cpu":
+        return device
+    if (device.index or 0) >= present:
+        raise UserError(f"device: '{name}' is not there ({present} GPUs); accepted: auto, cpu")
+    claim_cards(present, wanted=device.index)
+    return torch.device("cuda")
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -1,0 +1,111 @@
+"""Jobs on one machine share no GPU: each takes its own, waits for it, and frees it however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from winnow.train.engine import cards
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from winnow.train.engine.cards import take
+print(",".join(take(sys.argv[2].split(","), int(sys.argv[3]), Path(sys.argv[1]))), flush=True)
+time.sleep(60)
+"""
+
+
+class Holder:
+    """A process that takes cards and keeps them until it is killed."""
+
+    def __init__(self, folder: Path, names: str, count: int = 1) -> None:
+        command = [sys.executable, "-c", HOLD, str(folder), names, str(count)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def cards(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def waits(self) -> str:
+        assert self.process.stderr
+        return self.process.stderr.readline()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cards"
+
+
+@pytest.fixture
+def hold(folder: Path) -> Iterator[type]:
+    started: list[Holder] = []
+
+    class Started(Holder):
+        def __init__(self, names: str, count: int = 1) -> None:
+            super().__init__(folder, names, count)
+            started.append(self)
+
+    yield Started
+    for holder in started:
+        holder.kill()
+
+
+def test_two_jobs_get_two_cards_and_a_third_waits_for_a_killed_one(hold: type) -> None:
+    first, second = hold("0,1"), hold("0,1")
+    got = {first.cards(): first, second.cards(): second}
+    assert sorted(got) == ["0", "1"]
+    third = hold("0,1")
+    assert "0, 1 are not free" in third.waits()
+    got["1"].kill()
+    assert third.cards() == "1"
+
+
+def test_several_cards_are_taken_at_once_or_not_at_all(hold: type) -> None:
+    """One that waits for two cards holds none meanwhile: another may take the free one."""
+    first = hold("0,1")
+    assert first.cards() == "0"
+    both = hold("0,1", 2)
+    both.waits()
+    single = hold("0,1")
+    assert single.cards() == "1"
+    single.kill()
+    first.kill()
+    assert both.cards() == "0,1"
+
+
+def test_a_process_sees_only_what_it_took(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "FOLDER", folder)
+    monkeypatch.setattr(cards, "_HELD", [])
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-aa/1")
+    cards.claim_cards(present=2, wanted=1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aa/1"
+    cards.claim_cards(present=2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aa/1"
+
+
+def test_under_a_scheduler_nothing_is_claimed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cards, "FOLDER", folder)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    cards.claim_cards(present=1)
+    assert not folder.exists()
+
+
+def test_locks_can_be_taken_by_other_users(folder: Path) -> None:
+    cards.take(["5"], 1, folder)
+    assert (folder / "5.lock").stat().st_mode & 0o777 == 0o666
+    assert folder.stat().st_mode & 0o1777 == 0o1777
+    assert time.time() - (folder / "5.lock").stat().st_mtime < 60
