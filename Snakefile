@@ -17,11 +17,20 @@ include: "rules/export.smk"
 include: "rules/report.smk"
 
 
+# Seconds each, or in need of a network: on a cluster these run where Snakemake runs.
 localrules:
     all,
     figures,
     report,
     download,
+    fetch,
+    collect,
+    gather,
+    evidence,
+    draw,
+    export,
+    suite_report,
+    overall_report,
 
 
 rule all:
