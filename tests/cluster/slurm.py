@@ -61,8 +61,8 @@ JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 {nodes}
-PartitionName=cpu Nodes=ALL Default=YES MaxTime=1:00:00 DefaultTime=10 DefMemPerCPU=200 State=UP
-PartitionName=gpu Nodes=ALL MaxTime=1:00:00 DefaultTime=10 DefMemPerCPU=200 State=UP
+PartitionName=cpu Nodes=ALL Default=YES MaxTime=7-00:00:00 DefaultTime=10 DefMemPerCPU=200 State=UP
+PartitionName=gpu Nodes=ALL MaxTime=7-00:00:00 DefaultTime=10 DefMemPerCPU=200 State=UP
 """
 
 
@@ -232,12 +232,12 @@ class Cluster:
         file.unlink()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float, what: str | Callable[[], str]) -> None:
     """Wait until the condition holds; says what was waited for when it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not after {seconds:.0f} s")
+            raise TimeoutError(f"not after {seconds:.0f} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.1)
 
 

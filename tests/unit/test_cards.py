@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from winnow.train.engine import cards
 HOLD = """
 import sys, time
 from pathlib import Path
-from winnow.train.engine.cards import take
-print(",".join(take(sys.argv[2].split(","), int(sys.argv[3]), Path(sys.argv[1]))), flush=True)
+from winnow.train.engine import cards
+cards.FOLDER = Path(sys.argv[1])
+print(",".join(cards.take(sys.argv[2].split(","), int(sys.argv[3]))), flush=True)
 time.sleep(60)
 """
 
@@ -26,9 +26,13 @@ time.sleep(60)
 class Holder:
     """A process that takes cards and keeps them until it is killed."""
 
-    def __init__(self, folder: Path, names: str, count: int = 1) -> None:
+    def __init__(self, folder: Path, names: str, count: int = 1, allocation: str | None = None) -> None:
         command = [sys.executable, "-c", HOLD, str(folder), names, str(count)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        environment = {key: value for key, value in os.environ.items() if key != cards.ALLOCATION}
+        environment |= {cards.ALLOCATION: allocation} if allocation else {}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
 
     def cards(self) -> str:
         assert self.process.stdout
@@ -53,8 +57,8 @@ def hold(folder: Path) -> Iterator[type]:
     started: list[Holder] = []
 
     class Started(Holder):
-        def __init__(self, names: str, count: int = 1) -> None:
-            super().__init__(folder, names, count)
+        def __init__(self, names: str, count: int = 1, allocation: str | None = None) -> None:
+            super().__init__(folder, names, count, allocation)
             started.append(self)
 
     yield Started
@@ -88,7 +92,6 @@ def test_several_cards_are_taken_at_once_or_not_at_all(hold: type) -> None:
 def test_a_process_sees_only_what_it_took(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "FOLDER", folder)
     monkeypatch.setattr(cards, "_HELD", [])
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-aa/1")
     cards.claim_cards(present=2, wanted=1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aa/1"
@@ -96,16 +99,18 @@ def test_a_process_sees_only_what_it_took(folder: Path, monkeypatch: pytest.Monk
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-aa/1"
 
 
-def test_under_a_scheduler_nothing_is_claimed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_jobs_have_cards_of_their_own_and_share_none_within(hold: type) -> None:
+    """Two jobs on one node both call their card 0; two processes in one job must not both take it."""
+    first, second = hold("0", allocation="7"), hold("0", allocation="8")
+    assert (first.cards(), second.cards()) == ("0", "0")
+    third = hold("0", allocation="7")
+    assert "not free" in third.waits()
+
+
+def test_locks_can_be_taken_by_other_users(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "FOLDER", folder)
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    cards.claim_cards(present=1)
-    assert not folder.exists()
-
-
-def test_locks_can_be_taken_by_other_users(folder: Path) -> None:
-    cards.take(["5"], 1, folder)
-    assert (folder / "5.lock").stat().st_mode & 0o777 == 0o666
-    assert folder.stat().st_mode & 0o1777 == 0o1777
-    assert time.time() - (folder / "5.lock").stat().st_mtime < 60
+    monkeypatch.setattr(cards, "_HELD", [])
+    monkeypatch.delenv(cards.ALLOCATION, raising=False)
+    cards.take(["5"], 1)
+    assert (folder / "machine" / "5.lock").stat().st_mode & 0o777 == 0o666
+    assert (folder / "machine").stat().st_mode & 0o1777 == 0o1777

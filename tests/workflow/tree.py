@@ -149,8 +149,19 @@ class Tree:
         return Tree(root)
 
 
-def make_tree(root: Path) -> Tree:
-    """Copy the repository's files (tracked, or new and not ignored) and give the copy its tiny suite."""
+def make_tree(root: Path, suite: str = SUITE) -> Tree:
+    """Copy the repository and give the copy one tiny suite, to be run on the processor."""
+    tree = copy_repository(root)
+    shutil.rmtree(root / "suites")
+    (root / "suites").mkdir()
+    tree.suite.write_text(suite)
+    tree.replace("config.yaml", "suites: [sas, coresets, pruning, useful, noise]", "suites: [tiny]")
+    tree.replace("config.yaml", "device: auto", "device: cpu")
+    return tree
+
+
+def copy_repository(root: Path) -> Tree:
+    """Copy the repository's files (tracked, or new and not ignored), without tests."""
     listed = subprocess.run(
         ["git", "-C", str(REPOSITORY), "ls-files", "-co", "--exclude-standard", "-z"],
         check=True,
@@ -159,15 +170,10 @@ def make_tree(root: Path) -> Tree:
     ).stdout
     for name in filter(None, listed.split("\0")):
         source, target = REPOSITORY / name, root / name
-        if source.is_file() and not name.startswith(("suites/", "tests/")):
+        if source.is_file() and not name.startswith("tests/"):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-    (root / "suites").mkdir()
-    (root / "suites" / "tiny.yaml").write_text(SUITE)
-    tree = Tree(root)
-    tree.replace("config.yaml", "suites: [sas, coresets, pruning, useful, noise]", "suites: [tiny]")
-    tree.replace("config.yaml", "device: auto", "device: cpu")
-    return tree
+    return Tree(root)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """GPUs of this machine: a job takes cards that no other job of ours uses, and waits when there are none.
 
-Under a scheduler (Slurm sets SLURM_JOB_ID) the cards that a job sees are its own already. Elsewhere a file
-per card is locked for as long as the process lives, however it ends. The files lie in the machine's
-temporary folder, so that clones and users share them; programs that do not look there are not seen.
+A file per card is locked for as long as the process lives, however it ends. The files lie in the machine's
+temporary folder, so that clones and users share them; programs that do not look there are not seen. The
+cards of a Slurm job are its own and numbered from 0, so each Slurm job has a folder of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 FOLDER = Path(tempfile.gettempdir()) / "winnow-cards"
+ALLOCATION = "SLURM_JOB_ID"
 _HELD: list[TextIO] = []
 
 
@@ -24,9 +25,9 @@ def claim_cards(present: int, count: int = 1, wanted: int | None = None) -> None
     """Let this process and its children see `count` of the cards only: CUDA_VISIBLE_DEVICES is set.
 
     present: how many cards CUDA sees now. wanted: the position of one among them that it must be.
-    Does nothing under a scheduler, or when this process has cards already.
+    Does nothing when this process has cards already.
     """
-    if _HELD or "SLURM_JOB_ID" in os.environ:
+    if _HELD:
         return
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     cards = named[:present] or [str(i) for i in range(present)]
@@ -34,9 +35,11 @@ def claim_cards(present: int, count: int = 1, wanted: int | None = None) -> None
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
 
 
-def take(cards: Sequence[str], count: int, folder: Path | None = None) -> list[str]:
+def take(cards: Sequence[str], count: int) -> list[str]:
     """Return `count` of the cards, locked until this process ends; waits until so many are free at once."""
-    folder = folder or FOLDER
+    FOLDER.mkdir(exist_ok=True)
+    _open_to_all(FOLDER, 0o1777)
+    folder = FOLDER / os.environ.get(ALLOCATION, "machine")
     folder.mkdir(exist_ok=True)
     _open_to_all(folder, 0o1777)
     told = False

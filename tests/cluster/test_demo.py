@@ -1,0 +1,85 @@
+"""The whole demo on the cluster gives, number by number, what it gives on one machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from runs import Run, check_same_results
+from slurm import Cluster
+from tree import Tree, broken_artefacts, copy_repository
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+
+def test_the_demo_on_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    """The profile is the one that users edit, untouched; the cluster has no network but loopback."""
+    here = copy_repository(tmp_path / "here")
+    here.replace("config.yaml", "device: auto", "device: cpu")
+    done = here.snakemake("--quiet", "rules", "host")
+    assert done.returncode == 0, done.stdout
+
+    there = here.copy(tmp_path / "there", results=False)
+    run = Run(cluster, there)
+    text = run.finishes(3600)
+    assert broken_artefacts(there.store) == []
+    check_same_results(there, here)
+
+    jobs = run.jobs()
+    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    assert len({job["node"] for job in jobs}) == len(cluster.nodes)
+    rules = [re.sub(r"_(wildcards|evaluate|train)_.*|_(evaluate|train)$", "", job["comment"]) for job in jobs]
+    print({rule: rules.count(rule) for rule in sorted(set(rules))}, text.splitlines()[-1])
+    assert set(rules) == {"rule_prepare", "rule_cell", "rule_signals", "rule_selection"}
+
+
+def test_nothing_but_loopback_can_be_reached(cluster: Cluster) -> None:
+    routes = cluster.run("ip", "-brief", "address")
+    assert [line.split()[0] for line in routes.splitlines()] == ["lo"]
+    assert "nreachable" in cluster.run(
+        "python3", "-c", "import socket; socket.create_connection(('192.0.2.1', 80), 2)", check=False
+    )
+
+
+def test_seven_jobs_on_six_gpus(cluster: Cluster, tree: Tree) -> None:
+    """Each running job has a card of its own, and the seventh waits until one is free."""
+    tree.replace("suites/tiny.yaml", "seeds: 2", "seeds: 7")
+    tree.replace("config.yaml", "device: cpu", "device: auto")
+    run = Run(
+        cluster,
+        tree,
+        "--set-threads",
+        "train=1",
+        "--set-resources",
+        "train:gpu=1",
+        "train:mem_mb=1500",
+        PAUSE="0.4",
+    )
+    run.reaches(lambda: len(cards_in_use(cluster)) == 6, 300)
+    waiting = run.jobs("cell", "pending")
+    assert len(run.jobs("cell", "running")) == 6
+    assert len(waiting) == 1
+    assert waiting[0]["gpus"] == "gres:gpu:1"
+    used = cards_in_use(cluster)
+    assert len(set(used)) == 6
+    assert {card for _, card in used} == {"0", "1"}
+    run.finishes()
+    assert [job["state"] for job in run.jobs("cell")] == ["COMPLETED"] * 7
+
+
+def cards_in_use(cluster: Cluster) -> list[tuple[str, str]]:
+    """Return (node, CUDA_VISIBLE_DEVICES) of each training that runs now, read off its environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if len(words) < 2 or words[1] != b"scripts/train.py":
+                continue
+            pairs = (p.partition("=") for p in (process / "environ").read_text().split("\0"))
+            environment = {key: value for key, _, value in pairs}
+        except OSError:
+            continue
+        if environment.get("SLURMD_NODENAME") in cluster.nodes:
+            found.append((environment["SLURMD_NODENAME"], environment.get("CUDA_VISIBLE_DEVICES", "")))
+    return found
