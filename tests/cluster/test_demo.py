@@ -49,8 +49,6 @@ def test_seven_jobs_on_six_gpus(cluster: Cluster, tree: Tree) -> None:
     run = Run(
         cluster,
         tree,
-        "--set-threads",
-        "train=1",
         "--set-resources",
         "train:gpu=1",
         "train:mem_mb=1500",

@@ -16,21 +16,19 @@ from tree import Tree, broken_artefacts
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 Start = Callable[..., Run]
-SLOW = {"PAUSE": "0.25"}
-"""A training of 120 steps then lasts half a minute."""
+SLOW = {"PAUSE": "0.15"}
+"""A training of 120 steps then lasts 18 seconds."""
 
 
 def checkpoints(tree: Tree) -> list[Path]:
     return list(tree.store.glob(".work/train/*/checkpoints/*.safetensors"))
 
 
-def trained(run: Run) -> dict[str, int]:
-    """Return how often Slurm completed each training."""
-    found: dict[str, int] = {}
-    for job in run.jobs():
-        if job["state"] == "COMPLETED" and "cell" in job["comment"]:
-            found[job["comment"]] = found.get(job["comment"], 0) + 1
-    return found
+def train_for_a_while(run: Run) -> None:
+    """Wait until both trainings are under way, with checkpoints that are not their first."""
+    run.reaches(lambda: len(checkpoints(run.tree)) == 2)
+    first = {path: path.stat().st_mtime_ns for path in checkpoints(run.tree)}
+    run.reaches(lambda: all(path.stat().st_mtime_ns > before for path, before in first.items()))
 
 
 def resumed_at(tree: Tree) -> list[int]:
@@ -47,7 +45,7 @@ def check_whole(run: Run, expected: Tree) -> None:
 
 def test_a_node_crashes_under_a_training(start: Start, cluster: Cluster, done_here: Tree) -> None:
     run = start(**SLOW)
-    run.reaches(lambda: len(checkpoints(run.tree)) == 2)
+    train_for_a_while(run)
     victim = run.jobs("cell", "running")[0]
     cluster.crash(victim["node"])
     run.finishes()
@@ -69,9 +67,10 @@ def test_too_little_memory_passes_on_a_later_attempt(start: Start, done_here: Tr
 
 
 def test_a_time_limit_cuts_a_training_which_goes_on(start: Start, done_here: Tree) -> None:
-    run = start("--set-resources", "train:runtime=1 * attempt", "evaluate:runtime=1", PAUSE="0.7")
+    apart = ("--groups", "train=training", "evaluate=evaluation")
+    run = start("--set-resources", "train:runtime=1 * attempt", *apart, PAUSE="0.75")
     run.finishes()
-    states = [(job["minutes"], job["state"]) for job in run.jobs("cell")]
+    states = [(job["minutes"], job["state"]) for job in run.jobs("training")]
     assert ("1:00", "TIMEOUT") in states
     steps = resumed_at(run.tree)
     assert len(steps) == 2
@@ -82,7 +81,7 @@ def test_a_time_limit_cuts_a_training_which_goes_on(start: Start, done_here: Tre
 
 def test_a_job_is_cancelled_by_hand(start: Start, cluster: Cluster, done_here: Tree) -> None:
     run = start(**SLOW)
-    run.reaches(lambda: len(checkpoints(run.tree)) == 2)
+    train_for_a_while(run)
     victim = run.jobs("cell", "running")[0]
     cluster.run("scancel", victim["id"])
     run.finishes()
@@ -95,7 +94,7 @@ def test_a_job_is_cancelled_by_hand(start: Start, cluster: Cluster, done_here: T
 def test_snakemake_is_killed_and_started_again(start: Start, done_here: Tree) -> None:
     """The jobs that it left are ended first, so that none is computed twice."""
     run = start(**SLOW)
-    run.reaches(lambda: len(checkpoints(run.tree)) == 2)
+    train_for_a_while(run)
     os.killpg(run.process.pid, signal.SIGKILL)
     run.process.wait()
     assert len(run.jobs("cell", "running")) == 2
@@ -110,7 +109,7 @@ def test_snakemake_is_killed_and_started_again(start: Start, done_here: Tree) ->
 
 def test_the_controller_is_restarted(start: Start, cluster: Cluster, done_here: Tree) -> None:
     run = start(**SLOW)
-    run.reaches(lambda: len(checkpoints(run.tree)) == 2)
+    train_for_a_while(run)
     cluster.stop_controller()
     wait_until(lambda: "DOWN" in cluster.run("scontrol", "ping", check=False), 30, "the controller's end")
     cluster.start_controller()
