@@ -1,4 +1,5 @@
 # Train one model per repetition, on a subset or on all data. The proxy is such a model.
+# As many processes share the work as the job has GPUs, with the same result (set-resources: train:gpu=4).
 rule train:
     input:
         unpack(inputs("train")),
@@ -20,4 +21,4 @@ rule train:
         code=code("train"),
     shell:
         "python scripts/train.py --spec {params.spec:q} --output {output.artefact:q}"
-        " --code {params.code} --threads {threads} > {log:q} 2>&1"
+        " --code {params.code} --threads {threads} --processes {resources.gpu} > {log:q} 2>&1"

@@ -4,6 +4,9 @@ A killed run resumes from its last checkpoint when the same command is given aga
 Writes: s<seed>/model.safetensors (weights), s<seed>/history.parquet (loss and learning rate per step),
 spec.json, provenance.json and manifest.json.
 
+With --processes N the batch is shared by N processes, each on a GPU of its own or all on processors, and over
+all nodes of a Slurm job. The result is that of one process within rounding: a killed run resumes with any N.
+
 Example, repeating a job by hand:
   .venv/bin/python scripts/train.py --spec results/demo/train/ID/spec.json --store results/demo \\
       --output /tmp/again
@@ -14,15 +17,15 @@ from __future__ import annotations
 from winnow.errors import run_main
 from winnow.plan.specs import TrainSpec
 from winnow.stage import parse_job
+from winnow.train.engine.launch import start_processes
 
 
 def main() -> None:
-    job = parse_job(__doc__, TrainSpec)
+    job = parse_job(__doc__, TrainSpec, parallel=True)
+    start_processes(job.processes, job.device)
     from winnow.train.engine.run import train_all
 
-    with job.building() as artefact:
-        if artefact is not None:
-            train_all(job, artefact)
+    train_all(job)
 
 
 if __name__ == "__main__":

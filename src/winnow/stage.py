@@ -34,6 +34,7 @@ class Job(Generic[Spec]):
     output: Path
     code: str
     device: str
+    processes: int = 1
 
     def input(self, reference: str) -> Path:
         """Return the folder of an upstream artefact (`<stage>/<id>`)."""
@@ -61,10 +62,11 @@ class Job(Generic[Spec]):
             write_json(artefact.out / "provenance.json", facts | artefact.facts)
 
 
-def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
+def parse_job(doc: str, spec: type[Spec], parallel: bool = False) -> Job[Spec]:
     """Parse a stage's command line.
 
     doc: the script's docstring, shown by `--help`. spec: the model that the JSON must satisfy.
+    parallel: whether the stage can use several processes.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", required=True, help="the stage's spec: JSON text, or a path to a spec.json")
@@ -82,15 +84,21 @@ def parse_job(doc: str, spec: type[Spec]) -> Job[Spec]:
     parser.add_argument(
         "--threads", type=int, default=0, help="processor threads (default: what the job is given)"
     )
+    if parallel:
+        parser.add_argument(
+            "--processes", type=int, default=1, help="processes that share the work (default: 1)"
+        )
     arguments = parser.parse_args()
     if arguments.threads:
-        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+        shares = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's: processes on this node
+        os.environ["OMP_NUM_THREADS"] = str(max(1, arguments.threads // shares))
     return Job(
         _read_spec(arguments.spec, spec),
         arguments.store or arguments.output.parent.parent,
         arguments.output,
         arguments.code,
         load_config({"device": arguments.device}, "--device").device,
+        arguments.processes if parallel else 1,
     )
 
 

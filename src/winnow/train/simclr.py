@@ -41,6 +41,7 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
     from winnow.train.engine.device import autocast_dtype
     from winnow.train.engine.loop import Loop, Passes, Schedule
     from winnow.train.engine.losses import nt_xent
+    from winnow.train.engine.parallel import is_first, spread
     from winnow.train.engine.task import normalise
 
     if task.weights is not None:
@@ -48,6 +49,7 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
             f"{task.label}: trainer simclr: its loss takes no weights; choose a method without them"
         )
     model = build_contrastive(task, params.projection)
+    forward = spread(model)
     dtype = autocast_dtype(params.precision, task.device)
     augment = build_augmentation(params.augment, task.channels, task.size)
 
@@ -55,7 +57,7 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
         images = task.images[task.rows[rows]]
         with torch.autocast(task.device.type, enabled=False):
             views = normalise(augment(torch.cat([images, images]).float().div_(255)), task.mean, task.std)
-        projected = model(views.contiguous(memory_format=torch.channels_last))
+        projected = forward(views.contiguous(memory_format=torch.channels_last))
         first, second = projected.chunk(2)
         return nt_xent(first, second, params.temperature)
 
@@ -71,6 +73,8 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
         label=task.label,
     )
     history = loop.run()
+    if not is_first():
+        return {}
     task.cost.wall_s += loop.carried["wall_s"]
     task.cost.cpu_s += loop.carried["cpu_s"]
     save_trained(task.out, model, history)

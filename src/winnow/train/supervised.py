@@ -73,11 +73,12 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     from winnow.train.engine.dynamics import Dynamics
     from winnow.train.engine.loop import Loop, Passes
     from winnow.train.engine.losses import cross_entropy, mixup
+    from winnow.train.engine.parallel import is_first, spread
     from winnow.train.engine.task import normalise
 
     _check(params, task)
     model, dtype = build_classifier(task), autocast_dtype(params.precision, task.device)
-    forward = torch.compile(model) if params.compile else model
+    forward = spread(torch.compile(model) if params.compile else model)  # type: ignore[arg-type]
     passes, steps = Passes.of(task, drop_last=False), task.total_steps(drop_last=False)
     dynamics = Dynamics(passes, steps, task.device) if params.record else None
     average = Average(model, params.ema) if params.ema else None
@@ -115,6 +116,8 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     )
     with algorithms(params.deterministic):
         history = loop.run()
+        if not is_first():
+            return {}
         if average:
             model.load_state_dict(average.values)
         with clocked(task.scoring):

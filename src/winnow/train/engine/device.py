@@ -19,7 +19,8 @@ def pick_device(name: str) -> torch.device:
     A GPU is claimed first: no two jobs of ours on one machine share one.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        # is_available() would start CUDA, which then sees all cards whatever is claimed
+        name = "cuda" if torch.cuda.device_count() else "cpu"
     device, present = torch.device(name), torch.cuda.device_count()
     if device.type == "cpu":
         return device

@@ -20,6 +20,7 @@ from winnow.errors import UserError
 from winnow.seeds import derive
 from winnow.stage import log
 from winnow.train.engine.checkpoint import load_checkpoint, save_checkpoint
+from winnow.train.engine.parallel import is_first, processes, share_file
 from winnow.train.engine.task import Task, steps_per_epoch
 
 CHECK_EVERY = 50
@@ -142,14 +143,16 @@ class Loop:
         self.started, self.saved = ((time.perf_counter(), time.process_time()), time.perf_counter())
         pending: list[Tensor] = []
         total = self.schedule.steps
-        with tqdm(total=total, initial=start, desc=self.label, mininterval=5, unit="step") as bar:
+        with tqdm(
+            total=total, initial=start, desc=self.label, mininterval=5, unit="step", disable=not is_first()
+        ) as bar:
             for step, rows in self.passes.batches(start, total):
                 pending.append(self._step(step, rows.to(self.device)))
                 bar.update()
                 if len(pending) == CHECK_EVERY or step + 1 == total or self._due():
                     self._check(step, pending)
                     pending.clear()
-                    if self._due() or step + 1 == total:
+                    if is_first() and (self._due() or step + 1 == total):
                         self._save(step + 1)
         return self.history
 
@@ -206,17 +209,19 @@ class Loop:
             raise self._diverged("a weight is not finite", step - 1)
         begun = time.perf_counter()
         wall, cpu = self.started
-        spent = {"wall_s": begun - wall, "cpu_s": time.process_time() - cpu}
+        spent = {"wall_s": begun - wall, "cpu_s": (time.process_time() - cpu) * processes()}
         progress = {"step": step, "spent": {key: self.carried[key] + value for key, value in spent.items()}}
         save_checkpoint(self.checkpoint, self.model, self.optimiser, self.history, progress, self.extras)
         self.last_saved, self.saved = step, time.perf_counter()
         self.save_seconds = self.saved - begun
 
     def _resume(self) -> int:
+        share_file(self.checkpoint, self.device)
         found = load_checkpoint(self.checkpoint, self.model, self.optimiser, self.extras)
         if found is None:
             return 0
         self.history, progress = found
         self.last_saved, self.carried = int(progress["step"]), progress["spent"]
-        log(f"{self.label}: resumed at step {self.last_saved} of {self.schedule.steps}")
+        if is_first():
+            log(f"{self.label}: resumed at step {self.last_saved} of {self.schedule.steps}")
         return self.last_saved

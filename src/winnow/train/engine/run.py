@@ -14,15 +14,20 @@ from winnow.errors import UserError
 from winnow.plan.specs import TrainSpec
 from winnow.stage import Job
 from winnow.store import Artefact, Cost, read_json, verified
-from winnow.train.engine.device import pick_device
 from winnow.train.engine.folds import folds_of
+from winnow.train.engine.parallel import joined, processes, total
 from winnow.train.engine.task import Task, statistics, to_tensor
 
 
-def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
-    """Train every repetition of the spec; a finished repetition is kept when a killed job resumes."""
+def train_all(job: Job[TrainSpec]) -> None:
+    """Build the job's artefact: a model per repetition. What a killed job has finished is kept."""
+    with joined(job) as work:
+        if work is not None:
+            _train(job, *work)
+
+
+def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> None:
     spec = job.spec
-    device = pick_device(job.device)
     data = Dataset.open(job.input(spec.data))
     images, labels = (to_tensor(data.pool_images(), device), torch.from_numpy(data.pool_labels()).to(device))
     mean, std = statistics(data, device)
@@ -62,9 +67,10 @@ def train_all(job: Job[TrainSpec], artefact: Artefact) -> None:
             )
             artefact.facts |= trainer.function(trainer.params(**spec.trainer.params), task)
         cost.wall_s -= task.scoring.wall_s
-        cost.cpu_s -= task.scoring.cpu_s
+        cost.cpu_s = total(cost.cpu_s - task.scoring.cpu_s, device)
     artefact.facts["examples"] = counts
     artefact.facts["device_used"] = str(device)
+    artefact.facts["processes"] = processes()
 
 
 def _rows(job: Job[TrainSpec], seed: int, data: Dataset) -> tuple[np.ndarray, np.ndarray | None, int]:
