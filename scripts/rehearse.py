@@ -21,7 +21,6 @@ from winnow.errors import run_main
 from winnow.plan.plan import load_plan
 from winnow.plan.settings import add_settings, read_settings
 from winnow.rehearse.cards import card_names
-from winnow.rehearse.run import Options, check, rehearse_plan
 
 
 def main() -> None:
@@ -47,6 +46,9 @@ def main() -> None:
         "--check", action="store_true", help="compare forecasts with the finished jobs of the store instead"
     )
     arguments = parser.parse_args()
+    # Imports torch, which the processes that rehearse must not find imported.
+    from winnow.rehearse.run import Options, check, rehearse_plan
+
     values = read_settings(arguments).model_dump() | ({"scale": arguments.scale} if arguments.scale else {})
     plan = load_plan(values, check_sources=False)
     output = arguments.output or plan.config.scale_folder / "rehearsal"

@@ -1,4 +1,7 @@
-"""Rehearsing signals, selections and evaluations: the real stages on stand-in arrays of growing size."""
+"""Rehearsing signals, selections and evaluations: the real stages on stand-in arrays of growing size.
+
+A stage is imported where it is used: another one's libraries would count as its memory.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,11 @@ from typing import Any
 import numpy as np
 
 from winnow import registry
-from winnow.data.dataset import Dataset
-from winnow.evaluate.engine.run import evaluate_all
-from winnow.evaluate.engine.view import EvaluationView
 from winnow.plan.specs import EvaluateSpec, Plugged, Ref, SelectSpec, SignalSpec, Spec
 from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.clock import Watch, forget_peak, peak_memory
 from winnow.rehearse.measures import Fit, StageMeasure
 from winnow.rehearse.standin import TEST, Look, Ran, make_data, make_signal, run, without_pixels
-from winnow.select.engine.run import select_all
-from winnow.signals.engine.run import compute_all
 from winnow.store import read_json
 
 LEAST, LEAST_IMAGES = 64, 8
@@ -40,6 +38,7 @@ class _Grown:
 
 def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float) -> StageMeasure:
     """Rehearse one signal; the columns of its array are seen on the way."""
+    from winnow.signals.engine.run import compute_all
 
     def spec(n: int, seeds: tuple[int, ...]) -> Spec:
         uses = {f"model{number}": proxy for number, proxy in enumerate(case.proxies)}
@@ -60,6 +59,7 @@ def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float) 
 
 def measure_selection(case: SelectCase, store: Path, device: str, budget_s: float) -> StageMeasure:
     """Rehearse one method, at the plan's own n where that is affordable."""
+    from winnow.select.engine.run import select_all
 
     def spec(n: int, seeds: tuple[int, ...]) -> Spec:
         return SelectSpec(
@@ -85,6 +85,8 @@ def measure_selection(case: SelectCase, store: Path, device: str, budget_s: floa
 
 def measure_evaluation(case: EvaluateCase, store: Path, device: str, budget_s: float) -> StageMeasure:
     """Rehearse one protocol: its job on few examples, and a probe on stand-in features of growing size."""
+    from winnow.evaluate.engine.run import evaluate_all
+
     subject = case.trained or _standin_selection(store, case.look)
     spec = EvaluateSpec(
         seeds=(0, 1),
@@ -112,6 +114,8 @@ def measure_evaluation(case: EvaluateCase, store: Path, device: str, budget_s: f
 
 
 def _standin_selection(store: Path, look: Look) -> Ref:
+    from winnow.select.engine.run import select_all
+
     spec = SelectSpec(
         seeds=(0, 1),
         root_seed=0,
@@ -135,6 +139,9 @@ def _grow_probe(
     budget_s: float,
 ) -> None:
     """Time the protocol on random features, whose forward passes are counted apart."""
+    from winnow.data.dataset import Dataset
+    from winnow.evaluate.engine.view import EvaluationView
+
     random, n, spent = np.random.default_rng(0), LEAST, 0.0
     grown.seconds, grown.memory = [], []
     while True:
