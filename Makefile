@@ -6,13 +6,14 @@ SHELL := bash
 PYTHON ?= python3.11
 CORES ?= all
 CONFIG ?=
+SCALE ?= demo
 ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help demo small plan download report test lint format bench lock clean install
+.PHONY: help demo small plan rehearse download report test lint format bench lock clean install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +38,9 @@ small: $(READY) ## run every suite on real public data, about an hour each on tw
 
 plan: $(READY) ## print what would run: stages, jobs, sharing, bytes and time (ARGS='--scale paper')
 	@$(BIN)/python scripts/plan.py $(ARGS)
+
+rehearse: $(READY) ## what a scale will cost and what will not fit (SCALE=paper ARGS='--card h100 --gpus 8')
+	@$(BIN)/python scripts/rehearse.py --scale $(SCALE) $(ARGS)
 
 download: $(READY) ## fetch and check the data of a scale (CONFIG='scale=small mirror=/data')
 	$(SNAKEMAKE) download --quiet rules host --config scale=demo $(CONFIG)

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from winnow.plan.plan import Plan
-from winnow.plan.specs import Spec, TrainSpec
+from winnow.plan.specs import PrepareSpec, Spec, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,35 @@ def estimate_stages(plan: Plan) -> list[StageEstimate]:
     groups: dict[str, list[tuple[str, float, dict[str, float] | None]]] = defaultdict(list)
     for reference, node in plan.graph.nodes.items():
         facts = _facts(Path(plan.path(reference)))
-        work = _work(node.spec)
+        work = _work(plan, node.spec)
         groups[node.spec.stage].append((reference, work, facts))
         if facts:
             known[node.spec.stage].append((facts["wall_s"] / work, int(facts["bytes_written"])))
     return [_summarise(plan, stage, jobs, known[stage]) for stage, jobs in groups.items()]
 
 
-def _work(spec: Spec) -> float:
-    """Return the epochs of all data that a training takes, and 1 for any other job."""
+def _work(plan: Plan, spec: Spec) -> float:
+    """Return the passes over the whole pool that a training's repetitions take, and 1 for any other job."""
     if not isinstance(spec, TrainSpec):
         return 1.0
-    return spec.epochs * len(spec.seeds) * (1.0 if spec.steps_as is not None else spec.fraction)
+    data = plan.graph.nodes[spec.data].spec
+    assert isinstance(data, PrepareSpec)
+    sizes = split_sizes(data)
+    passes = spec.epochs * (1.0 if spec.steps_as is not None else spec.fraction)
+    # A subset smaller than a batch is shown whole in each of its steps.
+    pool = sum(sizes[split] for split in data.pool)
+    rows = pool if spec.subset is None else spec.fraction * pool
+    least = spec.min_steps * min(spec.batch_size, rows) / pool
+    return len(spec.seeds) * max(passes, least)
+
+
+def split_sizes(spec: PrepareSpec) -> dict[str, int]:
+    """Return the number of examples of every split after limits and the held-out part."""
+    sizes = {str(split): int(n) for split, n in spec.entry["splits"].items()}
+    if spec.holdout:
+        sizes["train"] -= spec.holdout
+        sizes["validation"] = spec.holdout
+    return {split: spec.limits.get(split, n) for split, n in sizes.items()}
 
 
 def _summarise(

@@ -1,0 +1,172 @@
+"""What the specs of a plan say of its jobs: sizes, lengths, and which case each job belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from winnow import registry
+from winnow.canonical import canonical_json, sha256_text
+from winnow.plan.estimate import split_sizes
+from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
+from winnow.rehearse.cases import TrainCase
+from winnow.rehearse.measures import Measures
+from winnow.rehearse.standin import Look
+from winnow.train.engine.loop import Passes
+from winnow.train.engine.task import Task
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """The fields by which a training task counts its steps."""
+
+    rows: range
+    rounds: int
+    epochs: int
+    steps_as: int | None
+    min_steps: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long one repetition trains: steps, rows shown in all of them, and passes over the subset."""
+
+    steps: int
+    rows: float
+    epochs: float
+
+
+@dataclass
+class Book:
+    """The specs of all jobs by reference, with what earlier cases showed of the later ones."""
+
+    specs: Mapping[Ref, Spec]
+    measures: Measures = field(default_factory=Measures)
+
+    def prepared(self, reference: Ref) -> PrepareSpec:
+        return cast(PrepareSpec, self.specs[reference])
+
+    def look(self, reference: Ref) -> Look:
+        entry = self.prepared(reference).entry
+        return Look(tuple(entry["shape"]), len(entry["classes"]) or entry["n_classes"] or 1)
+
+    def sizes(self, reference: Ref) -> dict[str, int]:
+        """Return the examples of every split of a prepared dataset."""
+        return split_sizes(self.prepared(reference))
+
+    def pool(self, reference: Ref) -> int:
+        """Return the number of examples that methods choose from."""
+        sizes = self.sizes(reference)
+        return sum(sizes[split] for split in self.prepared(reference).pool)
+
+    def measured(self, reference: Ref) -> int:
+        """Return the examples that a trained model is scored on."""
+        sizes = self.sizes(reference)
+        return sizes.get("test", 0) + sizes.get("validation", 0)
+
+    # -- keys of cases: equal keys share one measurement ------------------------------------------
+
+    def train_case(self, spec: TrainSpec) -> TrainCase:
+        return TrainCase(spec.trainer, spec.model, spec.epochs, spec.batch_size, self.look(spec.data))
+
+    def train_key(self, spec: TrainSpec) -> str:
+        return _key("train", vars(self.train_case(spec)))
+
+    def proxies(self, spec: SignalSpec) -> list[TrainSpec]:
+        found = [self.specs[reference] for reference in spec.uses.values()]
+        return [use for use in found if isinstance(use, TrainSpec)]
+
+    def signal_key(self, spec: SignalSpec) -> str:
+        arrays = {
+            name: self.signal_key(use)
+            for name, reference in spec.uses.items()
+            if isinstance(use := self.specs[reference], SignalSpec)
+        }
+        proxies = [self.train_key(proxy) for proxy in self.proxies(spec)]
+        facts = {"signal": spec.signal, "look": self.look(spec.data), "proxies": proxies, "arrays": arrays}
+        return _key("signals", facts)
+
+    def select_key(self, spec: SelectSpec) -> str:
+        """Return the key of a selection: methods see arrays, so only their columns and types count."""
+        arrays = {}
+        for name, reference in spec.signals.items():
+            like = self.measures.stages.get(self.signal_key(cast(SignalSpec, self.specs[reference])))
+            arrays[name] = None if like is None else [like.columns, like.dtype]
+        facts = {"method": spec.method, "classes": self.look(spec.data).classes, "arrays": arrays}
+        return _key("selection", facts | {"fraction": spec.fraction})
+
+    def evaluate_key(self, spec: EvaluateSpec) -> str:
+        """Return the key of an evaluation; only protocols that encode images depend on the model."""
+        facts: dict[str, Any] = {"protocol": spec.protocol, "classes": self.look(spec.data).classes}
+        if encodes(spec.protocol):
+            facts["model"] = self.train_key(cast(TrainSpec, self.specs[spec.subject]))
+        return _key("evaluate", facts)
+
+    def key(self, spec: Spec) -> str:
+        """Return the key of any job that is rehearsed."""
+        if isinstance(spec, TrainSpec):
+            return self.train_key(spec)
+        if isinstance(spec, SignalSpec):
+            return self.signal_key(spec)
+        if isinstance(spec, SelectSpec):
+            return self.select_key(spec)
+        assert isinstance(spec, EvaluateSpec)
+        return self.evaluate_key(spec)
+
+    # -- lengths ----------------------------------------------------------------------------------
+
+    def examples(self, spec: TrainSpec) -> tuple[int, int]:
+        """Return the rows of one epoch, and of how many subsets in turn they are (rounds).
+
+        A method that repeats examples decides how many when it runs: as many as on stand-ins here.
+        """
+        n = self.pool(spec.data)
+        if spec.fold is not None:
+            return n - round(n / spec.fold[1]), 1
+        if spec.subset is None:
+            return n, 1
+        chosen = cast(SelectSpec, self.specs[spec.subset])
+        seen = self.measures.stages.get(self.select_key(chosen))
+        rounds = seen.rounds if seen else 1
+        if registry.load("select", chosen.method.name, "spec: method.name").resamples and seen:
+            return round(seen.share * n), rounds
+        return spec.budget or chosen.budget or n, rounds
+
+    def length(self, spec: TrainSpec, drop_last: bool) -> Length:
+        """Return the length of one repetition, by the counting of the training loop itself."""
+        examples, rounds = self.examples(spec)
+        task = _Lengths(
+            range(examples * rounds), rounds, spec.epochs, spec.steps_as, spec.min_steps, spec.batch_size
+        )
+        steps = Task.total_steps(cast(Task, task), drop_last)
+        passes = Passes(examples * rounds, spec.batch_size, 0, 0, (), rounds, drop_last)
+        shown = passes.place(passes.per_epoch - 1)[1].stop
+        return Length(steps, steps / passes.per_epoch * shown, steps / passes.per_epoch)
+
+
+def encodes(protocol: Plugged) -> bool:
+    """Whether a protocol asks for the features of images."""
+    plugin = registry.load("evaluate", protocol.name, "spec: protocol.name")
+    return "model" in plugin.needs(plugin.params(**protocol.params))
+
+
+def loads_models(signal: Plugged) -> bool:
+    """Whether a signal runs its proxies, and does not only read what their training recorded."""
+    plugin = registry.load("signals", signal.name, "spec: signal.name")
+    needs = plugin.needs(plugin.params(**signal.params))
+    return "model" in needs and not needs["model"].get("recorded", False)
+
+
+def _key(stage: str, facts: Mapping[str, Any]) -> str:
+    text = canonical_json({name: _plain(value) for name, value in facts.items()})
+    return f"{stage}-{sha256_text(text)[:12]}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Plugged):
+        return value.model_dump(mode="json")
+    if isinstance(value, Look):
+        return [list(value.shape), value.classes]
+    return value

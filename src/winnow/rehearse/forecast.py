@@ -1,0 +1,166 @@
+"""From measurements of cases to a forecast for every job of a plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from winnow.plan.specs import EvaluateSpec, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
+from winnow.rehearse.book import Book, encodes, loads_models
+from winnow.rehearse.cards import Card
+from winnow.rehearse.measures import TrainMeasure
+
+SELECTION_LIMIT = 3 * 2.0 * 2**30
+"""Selections cut their work so that up to three arrays of `View.memory_gb` live at once."""
+
+# Assumed of reading published files, which cannot be rehearsed without them.
+PACKED_IMAGE_S, PLAIN_IMAGE_S, ARCHIVE_RATE = 2.5e-4, 2e-5, 1e8
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one job will take: `wall_s` within the job, `start_s` before it, memory and files in bytes.
+
+    `how` is the weakest of the measurements behind it: measured, scaled, counted, or assumed.
+    """
+
+    reference: Ref
+    stage: str
+    start_s: float
+    wall_s: float
+    host: float
+    device: float | None
+    files: float
+    how: str
+
+    @property
+    def seconds(self) -> float:
+        return self.start_s + self.wall_s
+
+
+@dataclass(frozen=True)
+class Forecaster:
+    """Forecasts jobs for this machine or, with a card, for that GPU beside this machine's processor."""
+
+    book: Book
+    card: Card | None = None
+
+    def all(self) -> Iterator[Forecast]:
+        """Yield a forecast for every job whose case could be rehearsed."""
+        for reference, spec in self.book.specs.items():
+            if self.missing(spec) is None:
+                yield self.one(reference, spec)
+
+    def missing(self, spec: Spec) -> str | None:
+        """Return why a job has no forecast, or None."""
+        if isinstance(spec, PrepareSpec):
+            return None
+        key = self.book.key(spec)
+        if key in self.book.measures.train or key in self.book.measures.stages:
+            return None
+        return self.book.measures.failed.get(key, "what it reads could not be rehearsed")
+
+    def one(self, reference: Ref, spec: Spec) -> Forecast:
+        if isinstance(spec, PrepareSpec):
+            return self._prepare(reference, spec)
+        if isinstance(spec, TrainSpec):
+            return self._train(reference, spec)
+        return self._other(reference, spec)
+
+    def _train(self, reference: Ref, spec: TrainSpec) -> Forecast:
+        measure = self.book.measures.train[self.book.train_key(spec)]
+        pool, look = self.book.pool(spec.data), self.book.look(spec.data)
+        scored = 0 if spec.is_proxy else self.book.measured(spec.data)
+        length = self.book.length(spec, measure.drop_last)
+        each = measure.repetition_s + self._steps(measure, length.steps, length.rows)
+        each += scored * self._forward(measure)
+        reading = (pool + scored * len(spec.seeds)) * look.image_bytes / self.book.measures.hash_rate
+        files = measure.model_file + measure.history_file.at(length.steps) + measure.logits_row * scored
+        files += measure.recorded_cell * pool * length.epochs
+        tensors = 2 * measure.weights + measure.state + measure.activations[self._precision(measure)]
+        images = pool * look.image_bytes
+        if self.card is None and measure.device is None:
+            # The images are once in the file's pages and once in the tensor made of them.
+            host, device = measure.memory + 2 * images + tensors, None
+        else:
+            host, device = measure.memory + 2 * images, images + (measure.device or tensors)
+        return self._forecast(
+            reference,
+            wall_s=measure.first_s + measure.overhead_s + reading + len(spec.seeds) * each,
+            host=host,
+            device=device,
+            files=measure.fixed_files + len(spec.seeds) * files,
+            how=measure.how if self.card is None else "counted",
+        )
+
+    def _precision(self, measure: TrainMeasure) -> str:
+        if self.card is not None:
+            return self.card.precision(measure.precision)
+        return measure.precision_here
+
+    def _steps(self, measure: TrainMeasure, steps: int, rows: float) -> float:
+        if self.card is None:
+            return steps * measure.step_s + rows * measure.row_s
+        step = measure.step.times(rows / steps / measure.batch)
+        return steps * self.card.seconds(step, self.card.precision(measure.precision))
+
+    def _forward(self, measure: TrainMeasure) -> float:
+        """Return the seconds of one image's forward pass in a large batch, in float32."""
+        if self.card is None:
+            return measure.forward_s
+        return self.card.seconds(measure.forward.times(512), "fp32") / 512
+
+    def _other(self, reference: Ref, spec: Spec) -> Forecast:
+        assert isinstance(spec, SignalSpec | SelectSpec | EvaluateSpec)
+        measure = self.book.measures.stages[self.book.key(spec)]
+        n, how = self.book.pool(spec.data), "measured"
+        host, each, files = measure.memory.at(n), measure.seconds.at(n), measure.files.at(n)
+        if isinstance(spec, SignalSpec):
+            files = 128.0 + n * math.prod(measure.columns) * np.dtype(measure.dtype).itemsize
+        if isinstance(spec, SignalSpec) and loads_models(spec.signal):
+            proxy = self.book.measures.train[self.book.train_key(self.book.proxies(spec)[0])]
+            each, how = each * self._forward(proxy) / proxy.forward_s, proxy.how
+        if isinstance(spec, SelectSpec):
+            host = min(host, self.book.measures.starts[spec.stage].memory + SELECTION_LIMIT)
+        if isinstance(spec, EvaluateSpec) and encodes(spec.protocol):
+            subject = self.book.specs[spec.subject]
+            assert isinstance(subject, TrainSpec)
+            model = self.book.measures.train[self.book.train_key(subject)]
+            sizes = self.book.sizes(spec.data)
+            each = measure.seconds.at(sizes["train"])
+            each += (sizes["train"] + sizes["test"]) * self._forward(model)
+            how = model.how
+        return self._forecast(
+            reference,
+            wall_s=measure.first_s + measure.overhead_s + len(spec.seeds) * each,
+            host=host,
+            device=None,
+            files=measure.fixed_files + len(spec.seeds) * files,
+            how=how,
+        )
+
+    def _prepare(self, reference: Ref, spec: PrepareSpec) -> Forecast:
+        look, sizes = self.book.look(reference), self.book.sizes(reference)
+        published = sum(spec.entry["splits"].values())
+        is_packed = spec.entry["reader"] == "image_archive"
+        wall_s = 1.0 + published * (PACKED_IMAGE_S if is_packed else PLAIN_IMAGE_S)
+        wall_s += sum(file["bytes"] for file in spec.entry["files"]) / ARCHIVE_RATE
+        # An image, a label, and about eight bytes of a compressed identifier.
+        files = 5000 + sum(sizes.values()) * (look.image_bytes + 16)
+        files += 8 * sizes["train"] if spec.entry.get("relabel") else 0
+        host = self.book.measures.starts["prepare"].memory + 2e8
+        return self._forecast(reference, wall_s=wall_s, host=host, device=None, files=files, how="assumed")
+
+    def _forecast(
+        self, reference: Ref, *, wall_s: float, host: float, device: float | None, files: float, how: str
+    ) -> Forecast:
+        stage = reference.split("/")[0]
+        start_s = self.book.measures.starts[stage].seconds
+        if self.card is not None and device is not None:
+            start_s += self.card.assumed.start_s
+            host += self.card.assumed.host_gb * 1e9
+            device += self.card.assumed.context_gb * 1e9
+        return Forecast(reference, stage, start_s, wall_s, host, device, files, how)

@@ -1,0 +1,193 @@
+"""Rehearse every case of a plan, each plugin in a process of its own: what happens at first use is seen."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from winnow.canonical import sha256_file
+from winnow.plan.code import SOURCE
+from winnow.plan.specs import EvaluateSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
+from winnow.rehearse.book import Book, encodes, loads_models
+from winnow.rehearse.cases import EvaluateCase, SelectCase, SignalCase
+from winnow.rehearse.child import Case, Family, measure_family, plugin_of
+from winnow.rehearse.clock import Watch
+from winnow.rehearse.measures import Start
+
+MODULES = {
+    "prepare": "winnow.data.prepare",
+    "train": "winnow.train.engine.run",
+    "signals": "winnow.signals.engine.run",
+    "selection": "winnow.select.engine.run",
+    "evaluate": "winnow.evaluate.engine.run",
+}
+TOGETHER = 6
+"""Cases of one plugin that a process measures: each process pays for its imports again."""
+
+
+def rehearse(specs: Mapping[Ref, Spec], device: str, budget_s: float, processes: int) -> Book:
+    """Measure every distinct case of the specs on stand-ins and return the book that knows them.
+
+    device: as in the configuration. budget_s: seconds for one case. processes: measured at once.
+    """
+    book, threads = Book(specs), os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # as the rules give every job one thread
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="winnow-rehearsal-") as folder,
+            _Stage(book, Path(folder), device, budget_s, processes) as stage,
+        ):
+            book.measures.starts = {name: _start(module) for name, module in MODULES.items()}
+            book.measures.hash_rate = _hash_rate(Path(folder))
+            stage.play("train", _train_cases(book))
+            stage.play("signals of models", _signal_cases(book, from_models=True))
+            stage.play("signals of signals", _signal_cases(book, from_models=False))
+            stage.play("selections", _select_cases(book))
+            stage.play("evaluations", _evaluate_cases(book))
+    finally:
+        if threads is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = threads
+    return book
+
+
+class _Stage:
+    """Plays cases in child processes and enters what they show in the book."""
+
+    def __init__(self, book: Book, store: Path, device: str, budget_s: float, processes: int) -> None:
+        self.book, self.store, self.device, self.budget_s = book, store, device, budget_s
+        context = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1)
+        self.bar = tqdm(total=0, desc="rehearsal", unit="case", mininterval=1)
+
+    def __enter__(self) -> _Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+        self.bar.close()
+
+    def play(self, what: str, cases: Mapping[str, Case]) -> None:
+        self.bar.set_description(f"rehearsal: {what}")
+        self.bar.total = (self.bar.total or 0) + len(cases)
+        self.bar.refresh()
+        submit, place = self.pool.submit, (self.store, self.device, self.budget_s)
+        families = [Family(tuple(part), *place) for part in _families(cases)]
+        futures = {submit(measure_family, family): family for family in families}
+        for future in as_completed(futures):
+            for key, found in future.result():
+                self.book.measures.enter(key, found)
+            self.bar.update(len(futures[future].cases))
+        _share_first(self.book, cases)
+
+
+def _families(cases: Mapping[str, Case]) -> Iterable[list[tuple[str, Case]]]:
+    groups: dict[str, list[tuple[str, Case]]] = defaultdict(list)
+    for key, case in cases.items():
+        groups[plugin_of(case)].append((key, case))
+    for group in groups.values():
+        for begin in range(0, len(group), TOGETHER):
+            yield group[begin : begin + TOGETHER]
+
+
+def _share_first(book: Book, cases: Mapping[str, Case]) -> None:
+    """Give all cases of a plugin what its first one took at first use; the others came after it."""
+    first: dict[str, float] = defaultdict(float)
+    known: dict[str, Any] = {**book.measures.train, **book.measures.stages}
+    for key, case in cases.items():
+        if key in known:
+            first[plugin_of(case)] = max(first[plugin_of(case)], known[key].first_s)
+    for key, case in cases.items():
+        if key in known:
+            book.measures.enter(key, replace(known[key], first_s=first[plugin_of(case)]))
+
+
+def _start(module: str) -> Start:
+    """Time a process that imports what a stage's script imports, and does nothing."""
+    words = f"import winnow.stage, {module}, winnow.rehearse.clock as c; print(c.peak_memory())"
+    watch = Watch()
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, check=True, env=environment
+    )
+    return Start(watch.seconds, float(done.stdout))
+
+
+def _hash_rate(folder: Path) -> float:
+    """Return the bytes per second at which a file is checked against its sha256."""
+    path, size = folder / "hashed", 2**26
+    path.write_bytes(bytes(size))
+    watch = Watch()
+    sha256_file(path)
+    path.unlink()
+    return size / watch.wall
+
+
+def _train_cases(book: Book) -> dict[str, Case]:
+    specs = [spec for spec in book.specs.values() if isinstance(spec, TrainSpec)]
+    return {book.train_key(spec): book.train_case(spec) for spec in specs}
+
+
+def _signal_cases(book: Book, from_models: bool) -> dict[str, Case]:
+    cases: dict[str, Case] = {}
+    for spec in (spec for spec in book.specs.values() if isinstance(spec, SignalSpec)):
+        proxies, key, n = book.proxies(spec), book.signal_key(spec), book.pool(spec.data)
+        arrays = {}
+        for name, reference in spec.uses.items():
+            use = book.specs[reference]
+            if isinstance(use, SignalSpec) and book.signal_key(use) in book.measures.stages:
+                arrays[name] = (book.signal_key(use), book.measures.stages[book.signal_key(use)])
+        ready = len(arrays) + len(proxies) == len(spec.uses)
+        trained = all(book.train_key(proxy) in book.measures.train for proxy in proxies)
+        if bool(proxies) == from_models and ready and trained:
+            n = max(n, cases[key].n) if key in cases else n  # type: ignore[union-attr]
+            references = tuple(book.train_case(proxy).reference for proxy in proxies)
+            runs = loads_models(spec.signal)
+            cases[key] = SignalCase(spec.signal, book.look(spec.data), references, runs, arrays, n)
+    return cases
+
+
+def _select_cases(book: Book) -> dict[str, Case]:
+    cases: dict[str, Case] = {}
+    for spec in (spec for spec in book.specs.values() if isinstance(spec, SelectSpec)):
+        keys = {
+            name: book.signal_key(use)
+            for name, reference in spec.signals.items()
+            if isinstance(use := book.specs[reference], SignalSpec)
+        }
+        if all(key in book.measures.stages for key in keys.values()):
+            key, n = book.select_key(spec), book.pool(spec.data)
+            n = max(n, cases[key].n) if key in cases else n  # type: ignore[union-attr]
+            signals = {name: (own, book.measures.stages[own]) for name, own in keys.items()}
+            cases[key] = SelectCase(
+                spec.method, spec.variant, book.look(spec.data), signals, n, spec.fraction
+            )
+    return cases
+
+
+def _evaluate_cases(book: Book) -> dict[str, Case]:
+    cases: dict[str, Case] = {}
+    for spec in (spec for spec in book.specs.values() if isinstance(spec, EvaluateSpec)):
+        subject, key = book.specs[spec.subject], book.evaluate_key(spec)
+        trained, width = None, 0
+        if isinstance(subject, TrainSpec):
+            if book.train_key(subject) not in book.measures.train:
+                continue
+            trained = book.train_case(subject).reference
+            width = book.measures.train[book.train_key(subject)].width
+        n = book.sizes(spec.data)["train"] if encodes(spec.protocol) else 0
+        n = max(n, cases[key].n) if key in cases else n  # type: ignore[union-attr]
+        cases[key] = EvaluateCase(spec.protocol, spec.version, book.look(spec.data), trained, width, n)
+    return cases

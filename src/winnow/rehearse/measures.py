@@ -1,0 +1,152 @@
+"""What a rehearsal measures and counts, as plain values that processes can exchange. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+How = Literal["measured", "scaled", "counted"]
+"""At the real batch; at a smaller one; not at all, from operations and the speed of a matrix product."""
+
+STEEPEST = 2.5
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A quantity at a few sizes n, ascending: exact there, linear between, extrapolated beyond.
+
+    Beyond the largest size, what exceeds the value at the smallest one follows a power of the distance
+    from it, whose exponent, 1 to 2.5, comes from the last two sizes.
+    """
+
+    points: tuple[tuple[int, float], ...]
+
+    def at(self, n: int) -> float:
+        """Return the quantity at n."""
+        sizes, values = zip(*self.points, strict=True)
+        if n <= sizes[-1] or len(sizes) == 1:
+            return float(np.interp(n, sizes, values))
+        least, base, last = sizes[0], values[0], values[-1]
+        return float(base + (last - base) * ((n - least) / (sizes[-1] - least)) ** self.exponent)
+
+    @property
+    def exponent(self) -> float:
+        """The power of n that is followed beyond the largest size."""
+        if len(self.points) < 3:
+            return 1.0
+        (least, base), (n1, before), (n2, last) = self.points[0], self.points[-2], self.points[-1]
+        if before <= base or last <= before:
+            return 1.0
+        grown = math.log((last - base) / (before - base)) / math.log((n2 - least) / (n1 - least))
+        return min(STEEPEST, max(1.0, grown))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Work of one step or pass: floating-point operations of products and convolutions, bytes that all other
+    operations read and write, and the number of operations.
+    """
+
+    flops: float = 0.0
+    traffic: float = 0.0
+    operations: float = 0.0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.flops + other.flops, self.traffic + other.traffic, self.operations + other.operations
+        )
+
+    def times(self, factor: float) -> Counts:
+        """Return the work of a batch that many times as large: as many operations, each of more."""
+        return Counts(self.flops * factor, self.traffic * factor, self.operations)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A process of a stage before it does anything: seconds and peak resident bytes."""
+
+    seconds: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class TrainMeasure:
+    """One trainer with one model, image shape and batch size of `batch` rows.
+
+    Times are of this machine. `first_s`: once per job, what is imported and set up at first use.
+    `repetition_s`: building and saving a model. A step of b rows takes `step_s + b * row_s`, an image's
+    forward pass, which gives `width` features, `forward_s`. `step` and `forward` count the work of a step of
+    the full batch and of one image's forward pass. `precision` is the trainer's own word, `precision_here`
+    what it means on this machine. Memory and files are in bytes: `activations` by precision at the full
+    batch, `device` the peak that a GPU here reported, `memory` the process with all that it imports.
+    """
+
+    how: How
+    batch: int
+    first_s: float
+    repetition_s: float
+    overhead_s: float
+    step_s: float
+    row_s: float
+    forward_s: float
+    drop_last: bool
+    precision: str
+    precision_here: str
+    width: int
+    step: Counts
+    forward: Counts
+    weights: float
+    state: float
+    activations: dict[str, float]
+    device: float | None
+    memory: float
+    model_file: float
+    history_file: Fit
+    logits_row: float
+    recorded_cell: float
+    fixed_files: float
+
+
+@dataclass(frozen=True)
+class StageMeasure:
+    """One signal, method or protocol: by the number n of examples, per repetition.
+
+    `memory`: peak resident bytes of the process. `files`: bytes per repetition, `fixed_files` per job.
+    `columns`, `dtype` and `range`: what a signal gives per example. `share`: chosen positions per example and
+    round, of a selection with `rounds`.
+    """
+
+    first_s: float
+    overhead_s: float
+    seconds: Fit
+    memory: Fit
+    files: Fit
+    fixed_files: float
+    columns: tuple[int, ...] = ()
+    dtype: str = ""
+    range: tuple[float, float] = (0.0, 1.0)
+    share: float = 1.0
+    rounds: int = 1
+
+
+@dataclass
+class Measures:
+    """All that was measured, by the keys of the cases; `failed` says why a case could not be."""
+
+    starts: dict[str, Start] = field(default_factory=dict)
+    hash_rate: float = 1e9
+    train: dict[str, TrainMeasure] = field(default_factory=dict)
+    stages: dict[str, StageMeasure] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def enter(self, key: str, found: TrainMeasure | StageMeasure | str) -> None:
+        """Add what a case showed, or why it could not be rehearsed."""
+        if isinstance(found, TrainMeasure):
+            self.train[key] = found
+        elif isinstance(found, StageMeasure):
+            self.stages[key] = found
+        else:
+            self.failed[key] = found

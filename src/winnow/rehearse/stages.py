@@ -1,0 +1,203 @@
+"""Rehearsing signals, selections and evaluations: the real stages on stand-in arrays of growing size.
+
+A stage is imported where it is used: another one's libraries would count as its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from winnow import registry
+from winnow.plan.specs import EvaluateSpec, Plugged, Ref, SelectSpec, SignalSpec, Spec
+from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, SignalCase
+from winnow.rehearse.clock import Watch, forget_peak, peak_memory
+from winnow.rehearse.measures import Fit, StageMeasure
+from winnow.rehearse.standin import TEST, Look, Ran, make_data, make_signal, run, without_pixels
+from winnow.store import read_json
+
+LEAST, LEAST_IMAGES = 64, 8
+"""Examples of the first run; a signal that runs a model, which may be large, starts with fewer."""
+GROWTH = 4
+
+
+@dataclass
+class _Grown:
+    """What runs of growing size showed, per repetition."""
+
+    seconds: list[tuple[int, float]] = field(default_factory=list)
+    memory: list[tuple[int, float]] = field(default_factory=list)
+    files: list[tuple[int, float]] = field(default_factory=list)
+    first: Ran | None = None
+    last: Ran | None = None
+
+
+def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float) -> StageMeasure:
+    """Rehearse one signal; the columns of its array are seen on the way."""
+    from winnow.signals.engine.run import compute_all
+
+    def spec(n: int, seeds: tuple[int, ...]) -> Spec:
+        uses = {f"model{number}": proxy for number, proxy in enumerate(case.proxies)}
+        for name, (key, like) in case.arrays.items():
+            uses[name] = make_signal(store, key, like, n, seeds)
+        data = make_data(store, case.look if case.proxies else without_pixels(case.look), n)
+        return SignalSpec(seeds=seeds, root_seed=0, data=data, signal=case.signal, uses=uses)
+
+    least, most = (LEAST_IMAGES, case.n) if case.runs else (EXAMPLES, EXAMPLES)
+    if not case.proxies:
+        least, most = max(LEAST, 2 * case.look.classes), case.n
+    grown = _grow(store, spec, compute_all, device, budget_s, least, most)
+    assert grown.last is not None
+    values = np.load(grown.last.folder / "s0" / "signal.npy", mmap_mode="r", allow_pickle=False)
+    limits = (float(values.min()), float(values.max()))
+    return _summary(grown, columns=values.shape[1:], dtype=str(values.dtype), range=limits)
+
+
+def measure_selection(case: SelectCase, store: Path, device: str, budget_s: float) -> StageMeasure:
+    """Rehearse one method, at the plan's own n where that is affordable."""
+    from winnow.select.engine.run import select_all
+
+    def spec(n: int, seeds: tuple[int, ...]) -> Spec:
+        return SelectSpec(
+            seeds=seeds,
+            root_seed=0,
+            data=make_data(store, without_pixels(case.look), n),
+            method=case.method,
+            variant=case.variant,
+            budget=None if case.fraction is None else max(2, round(case.fraction * n)),
+            fraction=case.fraction,
+            signals={
+                name: make_signal(store, key, like, n, seeds) for name, (key, like) in case.signals.items()
+            },
+        )
+
+    least = min(case.n, max(LEAST, 4 * case.look.classes))
+    grown = _grow(store, spec, select_all, device, budget_s, least, case.n)
+    assert grown.last is not None
+    facts = read_json(grown.last.folder / "s0" / "facts.json")
+    n = grown.seconds[-1][0]
+    return _summary(grown, share=facts["n"] / facts["rounds"] / n, rounds=int(facts["rounds"]))
+
+
+def measure_evaluation(case: EvaluateCase, store: Path, device: str, budget_s: float) -> StageMeasure:
+    """Rehearse one protocol: its job on few examples, and a probe on stand-in features of growing size."""
+    from winnow.evaluate.engine.run import evaluate_all
+
+    subject = case.trained or _standin_selection(store, case.look)
+    spec = EvaluateSpec(
+        seeds=(0, 1),
+        root_seed=0,
+        data=make_data(store, case.look, LEAST),
+        subject=subject,
+        budget=None if case.trained else LEAST // 2,
+        protocol=case.protocol,
+        version=case.version,
+    )
+    forget_peak()
+    ran = run(store, spec, evaluate_all, device)
+    grown = _Grown(
+        seconds=[(LEAST, ran.cost("1"))],
+        memory=[(LEAST, peak_memory())],
+        files=[(LEAST, float(ran.bytes_of("s1/*")))],
+        first=ran,
+        last=ran,
+    )
+    plugin = registry.load("evaluate", case.protocol.name, "rehearsal")
+    params = plugin.params(**case.protocol.params)
+    if "model" in plugin.needs(params):
+        _grow_probe(grown, case, store, plugin, params, budget_s)
+    return _summary(grown)
+
+
+def _standin_selection(store: Path, look: Look) -> Ref:
+    from winnow.select.engine.run import select_all
+
+    spec = SelectSpec(
+        seeds=(0, 1),
+        root_seed=0,
+        data=make_data(store, look, LEAST),
+        method=Plugged(name="random", params={"quotas": "none"}),
+        variant="plain",
+        budget=None,
+        fraction=None,
+        signals={},
+    )
+    run(store, spec, select_all, "cpu")
+    return f"selection/{spec.id()}"
+
+
+def _grow_probe(
+    grown: _Grown,
+    case: EvaluateCase,
+    store: Path,
+    plugin: registry.Plugin,
+    params: registry.Params,
+    budget_s: float,
+) -> None:
+    """Time the protocol on random features, whose forward passes are counted apart."""
+    from winnow.data.dataset import Dataset
+    from winnow.evaluate.engine.view import EvaluationView
+
+    random, n, spent = np.random.default_rng(0), LEAST, 0.0
+    grown.seconds, grown.memory = [], []
+    while True:
+        data = Dataset.open(store / make_data(store, without_pixels(case.look), n))
+        arrays = {
+            "train": random.standard_normal((n, case.width)).astype(np.float32),
+            "test": random.standard_normal((TEST, case.width)).astype(np.float32),
+        }
+        view = EvaluationView(data, _unread, np.random.default_rng(0), arrays.__getitem__)
+        watch = Watch()
+        plugin.function(params, view)
+        taken = watch.seconds
+        spent += taken
+        grown.seconds.append((n, taken))
+        grown.memory.append((n, peak_memory()))
+        if n == case.n or spent + GROWTH * taken > budget_s:
+            return
+        n = min(case.n, GROWTH * n)
+
+
+def _unread(name: str) -> Path:
+    raise FileNotFoundError(f"{name}: a protocol that encodes images has nothing to read in a rehearsal")
+
+
+def _grow(
+    store: Path,
+    spec: Callable[[int, tuple[int, ...]], Spec],
+    stage: Callable[[Any, Any], None],
+    device: str,
+    budget_s: float,
+    least: int,
+    most: int,
+) -> _Grown:
+    """Run a stage on `least` examples, then on four times as many until time or the plan's n is used up."""
+    forget_peak()
+    n, spent, grown = min(least, most), 0.0, _Grown()
+    while True:
+        ran = run(store, spec(n, (0, 1)), stage, device)
+        grown.first, grown.last = grown.first or ran, ran
+        grown.seconds.append((n, ran.cost("1")))
+        grown.memory.append((n, peak_memory()))
+        grown.files.append((n, float(ran.bytes_of("s1/*"))))
+        spent += 2 * ran.cost("1")
+        if n >= most or spent + 2 * GROWTH * ran.cost("1") > budget_s:
+            return grown
+        n = min(most, GROWTH * n)
+
+
+def _summary(grown: _Grown, **more: Any) -> StageMeasure:
+    assert grown.first is not None
+    return StageMeasure(
+        first_s=max(0.0, grown.first.cost("0") - grown.first.cost("1")),
+        overhead_s=grown.first.overhead_s,
+        seconds=Fit(tuple(grown.seconds)),
+        memory=Fit(tuple(grown.memory)),
+        files=Fit(tuple(grown.files)),
+        fixed_files=float(grown.first.bytes_of("*.json")),
+        **more,
+    )

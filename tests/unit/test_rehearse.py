@@ -1,0 +1,373 @@
+"""Rehearsal: counts against closed forms, lengths against the loop's own, schedules, sums, limits, files."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_supervised import make_task
+from torch import nn
+
+from winnow.errors import UserError
+from winnow.plan.estimate import estimate_stages
+from winnow.plan.expand import Graph, Node
+from winnow.plan.plan import STAGES, Plan, load_plan
+from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Spec, TrainSpec
+from winnow.rehearse.book import Book
+from winnow.rehearse.cards import card_names, load_card
+from winnow.rehearse.cases import EXAMPLES, SelectCase
+from winnow.rehearse.check import errors, finished_jobs
+from winnow.rehearse.counting import count_forward, count_pass
+from winnow.rehearse.forecast import Forecast, Forecaster
+from winnow.rehearse.limits import Rule, misfits, read_rule
+from winnow.rehearse.measures import Counts, Fit, Measures, Start, TrainMeasure
+from winnow.rehearse.schedule import Task, longest_path, makespan
+from winnow.rehearse.stages import measure_selection
+from winnow.rehearse.standin import TEST, Look, data_reference, make_data, run
+from winnow.rehearse.table import UNION, rows, spans
+from winnow.rehearse.training import measure_training
+from winnow.select.engine.run import select_all
+from winnow.train.engine.loop import Passes
+from winnow.train.engine.run import train_all
+
+CPU = torch.device("cpu")
+LOOK = Look((8, 8, 1), 10)
+DATA = data_reference(LOOK, EXAMPLES)
+STARTS = dict.fromkeys(STAGES, Start(1.0, 1e8))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def prepare_spec(n: int = EXAMPLES, **changes: Any) -> PrepareSpec:
+    entry = {
+        "shape": [8, 8, 1], "classes": list("0123456789"), "splits": {"train": n, "test": TEST},
+        "reader": "bundled", "files": [],
+    }  # fmt: skip
+    fields: dict[str, Any] = {"limits": {}, "holdout": 0, "pool": ("train",), "root_seed": 0}
+    return PrepareSpec(dataset="digits", entry=entry, **(fields | changes))
+
+
+def train_spec(**changes: Any) -> TrainSpec:
+    fields: dict[str, Any] = {
+        "seeds": (0, 1), "root_seed": 0, "data": DATA, "subset": None, "budget": None, "fraction": 1.0,
+        "trainer": Plugged(name="supervised", params={"crop": 1, "precision": "fp32", "record": True}),
+        "model": Plugged(name="mlp", params={"depth": 1, "width": 16}),
+        "epochs": 3, "steps_as": None, "min_steps": 0, "batch_size": 16, "proxy": None, "fold": None,
+    }  # fmt: skip
+    return TrainSpec(**(fields | changes))
+
+
+def book_of(**specs: Spec) -> Book:
+    return Book({DATA: prepare_spec(), **specs}, Measures(starts=STARTS))
+
+
+def measured(book: Book, spec: TrainSpec, folder: Path) -> TrainMeasure:
+    found = measure_training(book.train_case(spec), folder, "cpu", 0.1, is_first=True)
+    book.measures.train[book.train_key(spec)] = found
+    return found
+
+
+# -- counts ------------------------------------------------------------------------------------------
+
+
+def test_flops_of_a_convolution_are_those_of_its_formula() -> None:
+    layer = nn.Conv2d(3, 8, 5, padding=2, bias=False)
+    assert count_forward(layer, (2, 3, 10, 12), CPU).flops == 2 * 2 * 10 * 12 * 8 * 3 * 25
+
+
+def test_a_training_pass_of_linear_layers_counts_both_gradients_and_what_they_need() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+    work, saved = count_pass(model, (4, 3, 2, 2), CPU, None)
+    forward = 2 * 4 * (12 * 8 + 8 * 3)
+    # Every layer's weights have a gradient; only the second one's inputs need one.
+    assert work.flops == forward + forward + 2 * 4 * 8 * 3
+    inputs, hidden, outputs = 4 * 4 * 12, 4 * 4 * 8, 4 * 4 * 3
+    assert saved == inputs + hidden + outputs + 2 * inputs
+
+
+def test_counting_leaves_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    count_pass(model, (4, 1, 8, 8), CPU, None)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_sam_step_counts_two_passes(tmp_path: Path) -> None:
+    flops = {}
+    for name in ("sgd", "sam"):
+        spec = train_spec(trainer=Plugged(name="supervised", params={"optimiser": name, "precision": "fp32"}))
+        flops[name] = measured(book_of(), spec, tmp_path).step.flops
+    assert flops["sam"] == 2 * flops["sgd"]
+
+
+def test_a_card_is_bound_by_products_by_traffic_or_by_launches() -> None:
+    card = load_card("a100-40")
+    assert card.seconds(Counts(312e12 * 0.35, 0, 1), "bf16") == pytest.approx(1)
+    assert card.seconds(Counts(0, 1555e9 * 0.7, 1), "bf16") == pytest.approx(1)
+    assert card.seconds(Counts(1, 1, 1e6), "bf16") == pytest.approx(8)
+    assert load_card("v100").precision("auto") == "fp32" and card.precision("auto") == "bf16"
+
+
+def test_an_unknown_card_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"--card: unknown card 'a100'.*a100-40"):
+        load_card("a100")
+    assert all(load_card(name).entry.memory > 0 for name in card_names())
+
+
+# -- lengths -----------------------------------------------------------------------------------------
+
+LENGTHS = [
+    {"examples": 61, "batch": 16, "epochs": 3, "steps_as": None, "min_steps": 0},
+    {"examples": 61, "batch": 16, "epochs": 3, "steps_as": 200, "min_steps": 0},
+    {"examples": 5, "batch": 16, "epochs": 3, "steps_as": None, "min_steps": 40},
+    {"examples": 33, "batch": 16, "epochs": 2, "steps_as": None, "min_steps": 0},
+]
+
+
+@pytest.mark.parametrize("case", LENGTHS)
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_steps_and_rows_are_those_of_the_training_loop(
+    case: dict[str, Any], drop_last: bool, tmp_path: Path
+) -> None:
+    sizes = {"epochs": case["epochs"], "steps_as": case["steps_as"], "min_steps": case["min_steps"]}
+    task = make_task(tmp_path, rows=torch.arange(case["examples"]), batch_size=case["batch"], **sizes)
+    steps = task.total_steps(drop_last)
+    shown = sum(len(rows) for _, rows in Passes.of(task, drop_last).batches(0, steps))
+    spec = train_spec(subset="selection/s-0", budget=case["examples"], batch_size=case["batch"], **sizes)
+    chosen = SelectSpec(
+        seeds=(0,), root_seed=0, data=DATA, method=Plugged(name="random"), variant="plain", budget=None,
+        fraction=None, signals={},
+    )  # fmt: skip
+    length = book_of(**{"selection/s-0": chosen}).length(spec, drop_last)
+    assert length.steps == steps
+    whole_epochs = steps % Passes.of(task, drop_last).per_epoch == 0
+    assert length.rows == pytest.approx(shown, abs=0 if whole_epochs else case["batch"])
+
+
+def test_a_fold_leaves_out_its_part() -> None:
+    assert book_of().examples(train_spec(fold=(0, 4), proxy=0)) == (EXAMPLES - EXAMPLES // 4, 1)
+
+
+def test_the_plans_estimate_counts_least_steps() -> None:
+    """Of digits, 144 examples take 3 steps of 64 an epoch: at least 60 steps are 20 passes instead of 10."""
+    plan = load_plan({"scale": "demo", "suites": ["coresets"]}, check_sources=False)
+    spec = next(
+        node.spec for node in plan.graph.nodes.values()
+        if isinstance(node.spec, TrainSpec) and node.spec.fraction == 0.1
+    )  # fmt: skip
+    long, short = (_seconds(plan, spec, least) for least in (60, 0))
+    assert long / short == pytest.approx(60 * 64 / (10 * 143.7), rel=1e-3)
+
+
+def _seconds(plan: Plan, spec: TrainSpec, min_steps: int) -> float:
+    """Return the estimate of one subset's training, where the full data's took 1000 s."""
+    data, full = plan.graph.nodes[spec.data], spec.model_copy(update={"subset": None, "fraction": 1.0})
+    graph = Graph()
+    graph.nodes[spec.data] = data
+    done, todo = graph.add("s", full.model_copy(update={"min_steps": 0})), "train/todo"
+    graph.nodes[todo] = Node(spec.model_copy(update={"min_steps": min_steps}), ())
+    graph.users |= {spec.data: {"s"}, todo: {"s"}}
+    small = replace(plan, graph=graph, config=plan.config.model_copy(update={"store": _STORE[0]}))
+    folder = Path(small.path(done))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "provenance.json").write_text(json.dumps({"wall_s": 1000.0, "bytes_written": 1}))
+    seconds = {row.stage: row.seconds_to_do for row in estimate_stages(small)}["train"]
+    assert seconds is not None
+    return seconds
+
+
+_STORE: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path) -> None:
+    _STORE[:] = [str(tmp_path / "results")]
+
+
+# -- fits --------------------------------------------------------------------------------------------
+
+
+def test_a_fit_is_exact_where_it_was_measured_and_follows_the_power_beyond() -> None:
+    squares = Fit(tuple((n, 3.0 + (n - 10) ** 2) for n in (10, 110, 210)))
+    assert [squares.at(n) for n in (10, 110, 210)] == [3, 10003, 40003]
+    assert squares.at(1010) == pytest.approx(3 + 1000**2)
+    assert Fit(((10, 1.0), (20, 2.0))).at(100) == pytest.approx(10)
+    assert Fit(((10, 1.0), (20, 5.0), (40, 4.0))).at(70) == pytest.approx(7)
+
+
+# -- schedules ---------------------------------------------------------------------------------------
+
+
+def task(seconds: float, *after: str, gpu: bool = True) -> Task:
+    return Task(seconds, gpu, after)
+
+
+DIAMOND = {
+    "a": task(1), "b": task(5, "a"), "c": task(2, "a"), "d": task(3, "b", "c"), "e": task(4, gpu=False),
+}  # fmt: skip
+
+
+def test_one_gpu_takes_the_sum_and_many_the_longest_chain() -> None:
+    assert makespan(DIAMOND, gpus=1, slots=8) == 1 + 5 + 2 + 3
+    assert makespan(DIAMOND, gpus=8, slots=8) == 1 + 5 + 3
+    assert makespan(DIAMOND, gpus=8, slots=1) == 15
+    assert longest_path(DIAMOND) == ["a", "b", "d"]
+
+
+def test_the_longest_remaining_chain_goes_first() -> None:
+    tasks = {"short": task(1), "long": task(1), "after": task(10, "long")}
+    assert makespan(tasks, gpus=1, slots=2) == 11 + 1
+
+
+def test_any_schedule_lies_between_its_bounds() -> None:
+    draw = random.Random(0)
+    for _ in range(30):
+        names = [str(number) for number in range(25)]
+        tasks = {
+            name: Task(draw.random(), draw.random() < 0.6, tuple(draw.sample(names[:i], min(i, 2))))
+            for i, name in enumerate(names)
+        }
+        chain = sum(tasks[name].seconds for name in longest_path(tasks))
+        work = sum(each.seconds for each in tasks.values() if each.gpu)
+        for gpus in (1, 2, 3):
+            found = makespan(tasks, gpus, slots=100)
+            assert max(chain, work / gpus) - 1e-9 <= found <= chain + work / gpus + 1e-9
+        assert makespan(tasks, 100, 100) == pytest.approx(chain)
+
+
+def test_jobs_that_need_a_gpu_are_not_left_out_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match="GPU"):
+        makespan({"a": task(1)}, gpus=0, slots=1)
+
+
+# -- sums and limits ---------------------------------------------------------------------------------
+
+
+def forecast(reference: str, hours: float = 1.0, **changes: Any) -> Forecast:
+    fields = {"start_s": 0.0, "wall_s": 3600 * hours, "host": 1e9, "device": None, "files": 2e9}
+    return Forecast(reference, reference.split("/")[0], how="measured", **(fields | changes))
+
+
+def shared_graph() -> tuple[Graph, list[str]]:
+    graph = Graph()
+    both = graph.add("one", prepare_spec())
+    graph.add("two", prepare_spec())
+    references = [both]
+    for suite, epochs in (("one", 1), ("two", 2), ("one", 3), ("two", 3)):
+        references.append(graph.add(suite, train_spec(data=both, epochs=epochs)))
+    graph.cells = {"one": [], "two": []}
+    return graph, list(dict.fromkeys(references))
+
+
+def test_what_suites_share_is_in_each_and_once_in_all() -> None:
+    graph, references = shared_graph()
+    jobs, on_gpu = [forecast(name) for name in references], {"prepare": False, "train": True}
+    found = rows(jobs, graph, on_gpu)
+    train = {row.suite: row for row in found if row.stage == "train"}
+    assert [(row.jobs, row.shared) for row in train.values()] == [(2, 1), (2, 1), (3, 1)]
+    assert [row.gpu_hours for row in train.values()] == [2, 2, 3]
+    assert train[UNION].disk == 6 and train[UNION].cpu_hours == 0
+    prepare = {row.suite: row for row in found if row.stage == "prepare"}
+    assert [(row.jobs, row.shared, row.cpu_hours) for row in prepare.values()] == [(1, 1, 1)] * 3
+    hours = {
+        gpus: {span.suite: span.hours for span in spans(jobs, graph, on_gpu, gpus, 9)} for gpus in (1, 9)
+    }
+    assert hours == {1: {"one": 3, "two": 3, UNION: 4}, 9: {"one": 2, "two": 2, UNION: 2}}
+
+
+def test_a_model_that_is_too_large_does_not_fit(tmp_path: Path) -> None:
+    spec = train_spec()
+    book = book_of(**{"train/t-0": spec})
+    large = replace(measured(book, spec, tmp_path), weights=15e9, state=15e9)
+    card, rules = load_card("a100-40"), {"train": Rule(8000, 60, True)}
+    for measure, expected in ((measured(book, spec, tmp_path), []), (large, ["device memory"])):
+        book.measures.train[book.train_key(spec)] = measure
+        jobs = [Forecaster(book, card).one("train/t-0", spec)]
+        found = misfits(jobs, rules, card.entry.memory * 1e9, disk_free=1e12)
+        assert [misfit.what for misfit in found] == expected
+
+
+def test_memory_runtime_and_disk_are_held_against_their_limits() -> None:
+    rules = {"selection": Rule(900, 59, False), "train": Rule(None, None, True)}
+    jobs = [forecast("selection/a"), forecast("train/b")]
+    found = {misfit.what: misfit for misfit in misfits(jobs, rules, None, disk_free=3e9)}
+    assert set(found) == {"mem_mb", "runtime", "disk"}
+    assert found["mem_mb"].worst == "selection/a" and found["runtime"].limit == 59
+    assert found["disk"].needed == pytest.approx(4)
+    rules["selection"] = Rule(1001, 61, False)
+    assert misfits(jobs, rules, None, disk_free=5e9) == []
+
+
+def test_the_rules_limits_are_read() -> None:
+    for stage in STAGES:
+        rule = read_rule(stage)
+        assert rule.mem_mb is not None and rule.mem_mb > 500
+        assert rule.runtime is not None and rule.runtime >= 30
+        assert rule.gpu == (stage in ("train", "signals", "evaluate"))
+    with pytest.raises(UserError, match=r"rules/nothing\.smk"):
+        read_rule("nothing")
+
+
+# -- against finished jobs ---------------------------------------------------------------------------
+
+
+def test_files_of_a_finished_training_are_those_of_the_forecast(tmp_path: Path) -> None:
+    make_data(tmp_path, LOOK, EXAMPLES)
+    spec = train_spec(epochs=30, seeds=(0, 1, 2))
+    done = run(tmp_path, spec, train_all, "cpu")
+    book = book_of()
+    measured(book, spec, tmp_path / "rehearsal")
+    found = Forecaster(book).one(f"train/{spec.id()}", spec)
+    assert found.files == pytest.approx(done.bytes_of("**/*"), rel=0.1)
+
+
+def test_files_of_a_finished_selection_are_those_of_the_forecast(tmp_path: Path) -> None:
+    n = 1000
+    case = SelectCase(Plugged(name="random", params={"quotas": "labels"}), "stratified", LOOK, {}, n, 0.2)
+    found = measure_selection(case, tmp_path / "rehearsal", "cpu", budget_s=60)
+    assert found.share == pytest.approx(0.2) and found.rounds == 1
+    spec = SelectSpec(
+        seeds=(0, 1), root_seed=0, data=make_data(tmp_path, LOOK, n), method=case.method,
+        variant="stratified", budget=200, fraction=0.2, signals={},
+    )  # fmt: skip
+    done = run(tmp_path, spec, select_all, "cpu")
+    assert found.fixed_files + 2 * found.files.at(n) == pytest.approx(done.bytes_of("**/*"), rel=0.1)
+
+
+def test_errors_are_relative_to_what_finished_jobs_recorded(tmp_path: Path) -> None:
+    graph, references = shared_graph()
+    for reference in references:
+        folder = tmp_path / reference
+        folder.mkdir(parents=True)
+        (folder / "spec.json").write_text(graph.nodes[reference].spec.json_text())
+        (folder / "provenance.json").write_text(json.dumps({"wall_s": 3600.0, "peak_rss_gb": 1.0}))
+    orphan = EvaluateSpec(
+        seeds=(0,), root_seed=0, data=references[0], subject="train/gone-1", budget=None,
+        protocol=Plugged(name="accuracy"), version=1,
+    )  # fmt: skip
+    lost = tmp_path / "evaluate" / "lost"
+    lost.mkdir(parents=True)
+    (lost / "spec.json").write_text(orphan.json_text())
+    (lost / "provenance.json").write_text("{}")
+    done = finished_jobs(tmp_path)
+    assert set(done) == set(references)
+    jobs = [forecast(name, hours=2.0 if name.startswith("train") else 1.0) for name in references]
+    found = {(e.quantity, e.stage): e for e in errors(jobs, done, tmp_path / "benchmarks")}
+    assert found["time in the job", "train"].median == pytest.approx(1)
+    assert found["time in the job", "prepare"].median == 0
+    assert found["time in the job", "all"].ratio == pytest.approx(7 / 4)
+    with pytest.raises(UserError, match="no results to check"):
+        finished_jobs(tmp_path / "nowhere")
