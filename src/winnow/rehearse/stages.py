@@ -17,7 +17,8 @@ from winnow.plan.specs import EvaluateSpec, Plugged, Ref, SelectSpec, SignalSpec
 from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.clock import Watch, forget_peak, peak_memory
 from winnow.rehearse.measures import Fit, StageMeasure
-from winnow.rehearse.standin import TEST, Look, Ran, make_data, make_signal, run, without_pixels
+from winnow.rehearse.standin import TEST, Look, Ran, filling, make_data, make_signal, run, without_pixels
+from winnow.stage import Job
 from winnow.store import read_json
 
 LEAST, LEAST_IMAGES = 64, 8
@@ -50,7 +51,7 @@ def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float) 
     least, most = (LEAST_IMAGES, case.n) if case.runs else (EXAMPLES, EXAMPLES)
     if not case.proxies:
         least, most = max(LEAST, 2 * case.look.classes), case.n
-    grown = _grow(store, spec, compute_all, device, budget_s, least, most)
+    grown = _grow(store, spec, filling(compute_all), device, budget_s, least, most)
     assert grown.last is not None
     values = np.load(grown.last.folder / "s0" / "signal.npy", mmap_mode="r", allow_pickle=False)
     limits = (float(values.min()), float(values.max()))
@@ -76,7 +77,7 @@ def measure_selection(case: SelectCase, store: Path, device: str, budget_s: floa
         )
 
     least = min(case.n, max(LEAST, 4 * case.look.classes))
-    grown = _grow(store, spec, select_all, device, budget_s, least, case.n)
+    grown = _grow(store, spec, filling(select_all), device, budget_s, least, case.n)
     assert grown.last is not None
     facts = read_json(grown.last.folder / "s0" / "facts.json")
     n = grown.seconds[-1][0]
@@ -98,7 +99,7 @@ def measure_evaluation(case: EvaluateCase, store: Path, device: str, budget_s: f
         version=case.version,
     )
     forget_peak()
-    ran = run(store, spec, evaluate_all, device)
+    ran = run(store, spec, filling(evaluate_all), device)
     grown = _Grown(
         seconds=[(LEAST, ran.cost("1"))],
         memory=[(LEAST, peak_memory())],
@@ -126,7 +127,7 @@ def _standin_selection(store: Path, look: Look) -> Ref:
         fraction=None,
         signals={},
     )
-    run(store, spec, select_all, "cpu")
+    run(store, spec, filling(select_all), "cpu")
     return f"selection/{spec.id()}"
 
 
@@ -169,7 +170,7 @@ def _unread(name: str) -> Path:
 def _grow(
     store: Path,
     spec: Callable[[int, tuple[int, ...]], Spec],
-    stage: Callable[[Any, Any], None],
+    stage: Callable[[Job[Any]], None],
     device: str,
     budget_s: float,
     least: int,

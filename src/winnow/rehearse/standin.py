@@ -60,15 +60,24 @@ class Ran:
         return sum(path.stat().st_size for path in self.folder.glob(pattern) if path.is_file())
 
 
-def run(store: Path, spec: Spec, stage: Callable[[Any, Any], None], device: str) -> Ran:
+def run(store: Path, spec: Spec, stage: Callable[[Job[Any]], None], device: str) -> Ran:
     """Run one job of a stage on the stand-in store, as its script does."""
     job: Job[Any] = Job(spec, store, store / spec.stage / spec.id(), "rehearsal", device)
     watch = Watch()
-    with job.building() as artefact:
-        if artefact is not None:
-            stage(job, artefact)
+    stage(job)
     seconds = watch.seconds
     return Ran(job.output, read_json(job.output / "provenance.json")["costs"], seconds)
+
+
+def filling(stage: Callable[[Any, Any], None]) -> Callable[[Job[Any]], None]:
+    """Return a stage that fills an artefact as one that builds it too, as the stages' scripts do."""
+
+    def whole(job: Job[Any]) -> None:
+        with job.building() as artefact:
+            if artefact is not None:
+                stage(job, artefact)
+
+    return whole
 
 
 def data_reference(look: Look, n: int) -> Ref:
