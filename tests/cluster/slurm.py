@@ -181,9 +181,9 @@ class Cluster:
     # -- jobs ---------------------------------------------------------------------------------------
 
     def jobs(self, states: str = "all") -> list[dict[str, str]]:
-        """Return the jobs that the controller still knows: id, state, node, rule, comment and GPUs."""
-        names = ("id", "state", "node", "gpus", "minutes", "memory", "comment")
-        listed = self.run("squeue", "-h", "-t", states, "-o", "%A|%T|%N|%b|%l|%m|%k", check=False)
+        """Return the jobs that the controller still knows; `comment` names rule and artefact."""
+        names = ("id", "state", "node", "reason", "limit", "memory", "comment")
+        listed = self.run("squeue", "-h", "-t", states, "-o", "%A|%T|%N|%r|%l|%m|%k", check=False)
         return [
             dict(zip(names, line.split("|"), strict=True))
             for line in listed.splitlines()

@@ -60,7 +60,7 @@ def test_seven_jobs_on_six_gpus(cluster: Cluster, tree: Tree) -> None:
     waiting = run.jobs("cell", "pending")
     assert len(run.jobs("cell", "running")) == 6
     assert len(waiting) == 1
-    assert waiting[0]["gpus"] == "gres:gpu:1"
+    assert waiting[0]["reason"] == "Resources"
     used = cards_in_use(cluster)
     assert len(set(used)) == 6
     assert {card for _, card in used} == {"0", "1"}

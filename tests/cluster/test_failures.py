@@ -70,7 +70,7 @@ def test_a_time_limit_cuts_a_training_which_goes_on(start: Start, done_here: Tre
     apart = ("--groups", "train=training", "evaluate=evaluation")
     run = start("--set-resources", "train:runtime=1 * attempt", *apart, PAUSE="0.75")
     run.finishes()
-    states = [(job["minutes"], job["state"]) for job in run.jobs("training")]
+    states = [(job["limit"], job["state"]) for job in run.jobs("training")]
     assert ("1:00", "TIMEOUT") in states
     steps = resumed_at(run.tree)
     assert len(steps) == 2

@@ -29,7 +29,7 @@ from winnow.rehearse.limits import Rule, misfits, read_rule
 from winnow.rehearse.measures import Counts, Fit, Measures, Start, TrainMeasure
 from winnow.rehearse.schedule import Task, longest_path, makespan
 from winnow.rehearse.stages import measure_selection
-from winnow.rehearse.standin import TEST, Look, data_reference, make_data, run
+from winnow.rehearse.standin import TEST, Look, data_reference, filling, make_data, run
 from winnow.rehearse.table import UNION, rows, spans
 from winnow.rehearse.training import measure_training
 from winnow.select.engine.run import select_all
@@ -343,7 +343,7 @@ def test_files_of_a_finished_selection_are_those_of_the_forecast(tmp_path: Path)
         seeds=(0, 1), root_seed=0, data=make_data(tmp_path, LOOK, n), method=case.method,
         variant="stratified", budget=200, fraction=0.2, signals={},
     )  # fmt: skip
-    done = run(tmp_path, spec, select_all, "cpu")
+    done = run(tmp_path, spec, filling(select_all), "cpu")
     assert found.fixed_files + 2 * found.files.at(n) == pytest.approx(done.bytes_of("**/*"), rel=0.1)
 
 
