@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runs import SUITE, Run
+from runs import SUITE, Run, Start
 from slurm import Cluster, missing
 from tree import Tree, make_tree
 
@@ -22,14 +23,16 @@ def cluster() -> Iterator[Cluster]:
         pytest.fail(f"CI must run the cluster tests: {reason}")
     if reason:
         pytest.skip(reason)
-    root = Path(tempfile.mkdtemp(prefix="winnow-slurm-", dir="/tmp"))
-    cluster = Cluster(root)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-        shutil.rmtree(root, ignore_errors=True)
+    with Path("/tmp/winnow-slurm.lock").open("w") as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        root = Path(tempfile.mkdtemp(prefix="winnow-slurm-", dir="/tmp"))
+        cluster = Cluster(root)
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+            shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +58,7 @@ def tree(done_here: Tree, tmp_path: Path) -> Tree:
 
 
 @pytest.fixture
-def start(cluster: Cluster, tree: Tree) -> Iterator[Callable[..., Run]]:
+def start(cluster: Cluster, tree: Tree) -> Iterator[Start]:
     """Start runs of the tree; those that still live at the end are killed with their jobs."""
     runs: list[Run] = []
 

@@ -81,6 +81,9 @@ class Run:
         return text
 
 
+Start = Callable[..., Run]
+
+
 def values(tree: Tree) -> pd.DataFrame:
     """Return a tree's metrics without what they cost."""
     table = pd.read_parquet(tree.store / "metrics.parquet").drop(columns=list(COST_COLUMNS))

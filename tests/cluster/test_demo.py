@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from runs import Run, check_same_results
 from slurm import Cluster
-from tree import Tree, broken_artefacts, copy_repository
+from tree import broken_artefacts, copy_repository
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -42,44 +42,3 @@ def test_nothing_but_loopback_can_be_reached(cluster: Cluster) -> None:
     assert "nreachable" in cluster.run(
         "python3", "-c", "import socket; socket.create_connection(('192.0.2.1', 80), 2)", check=False
     )
-
-
-def test_seven_jobs_on_six_gpus(cluster: Cluster, tree: Tree) -> None:
-    """Each running job has a card of its own, and the seventh waits until one is free."""
-    tree.replace("suites/tiny.yaml", "seeds: 2", "seeds: 7")
-    tree.replace("config.yaml", "device: cpu", "device: auto")
-    run = Run(
-        cluster,
-        tree,
-        "--set-resources",
-        "train:gpu=1",
-        "train:mem_mb=1500",
-        PAUSE="0.4",
-    )
-    run.reaches(lambda: len(cards_in_use(cluster)) == 6, 300)
-    waiting = run.jobs("cell", "pending")
-    assert len(run.jobs("cell", "running")) == 6
-    assert len(waiting) == 1
-    assert waiting[0]["reason"] == "Resources"
-    used = cards_in_use(cluster)
-    assert len(set(used)) == 6
-    assert {card for _, card in used} == {"0", "1"}
-    run.finishes()
-    assert [job["state"] for job in run.jobs("cell")] == ["COMPLETED"] * 7
-
-
-def cards_in_use(cluster: Cluster) -> list[tuple[str, str]]:
-    """Return (node, CUDA_VISIBLE_DEVICES) of each training that runs now, read off its environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if len(words) < 2 or words[1] != b"scripts/train.py":
-                continue
-            pairs = (p.partition("=") for p in (process / "environ").read_text().split("\0"))
-            environment = {key: value for key, _, value in pairs}
-        except OSError:
-            continue
-        if environment.get("SLURMD_NODENAME") in cluster.nodes:
-            found.append((environment["SLURMD_NODENAME"], environment.get("CUDA_VISIBLE_DEVICES", "")))
-    return found

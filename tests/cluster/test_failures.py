@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import STEPS, Run, check_same_results
+from runs import STEPS, Run, Start, check_same_results
 from slurm import Cluster, wait_until
 from tree import Tree, broken_artefacts
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-Start = Callable[..., Run]
 SLOW = {"PAUSE": "0.15"}
 """A training of 120 steps then lasts 18 seconds."""
 
