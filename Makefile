@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help demo small plan rehearse download report test lint format bench lock clean install
+.PHONY: help demo small plan rehearse download report check gc test lint format bench lock clean install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ download: $(READY) ## fetch and check the data of a scale (CONFIG='scale=small m
 
 report: $(READY) ## bring the report up to date (CONFIG='scale=small')
 	$(SNAKEMAKE) report --quiet rules host --config scale=demo $(CONFIG)
+
+check: $(READY) ## read all artefacts against their digests (ARGS=--remove deletes the damaged)
+	@$(BIN)/python scripts/check.py $(ARGS)
+
+gc: $(READY) ## list what no plan needs (ARGS='--scale demo small', ARGS=--delete)
+	@$(BIN)/python scripts/garbage.py $(ARGS)
 
 test: $(READY) ## run all tests (ARGS='-k sas')
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(ARGS)

@@ -1,4 +1,6 @@
 # The plan, and the few functions by which rules ask it.
+import gc
+import inspect
 import os
 import re
 import sys
@@ -12,7 +14,11 @@ from winnow.plan.code import code_digest
 from winnow.plan.plan import load_plan
 from winnow.plan.runlock import clear_stale_locks
 from winnow.plan.settings import export_settings
+from winnow.plan.shared import join_store
 from winnow.plan.yamlfile import load_yaml
+
+# A plan of thousands of jobs is millions of objects that stay: look for garbage among them less often.
+gc.set_threshold(100_000, 50, 100)
 
 try:
     # Snakemake keeps the last of a repeated key and says nothing.
@@ -22,13 +28,18 @@ try:
 except UserError as error:
     sys.exit(f"error: {error}")
 
+# Of a shared store, these folders hold links: a failed job loses a link, never what another clone has made.
 STORE = str(PLAN.config.scale_folder)
-DATA = f"{PLAN.config.store}/data"
+DATA = "results/data"
 GPUS = 0 if PLAN.config.device == "cpu" else 1
 CORE = "../envs/core.yaml"
 export_settings(PLAN.config)
 
 RUNNING = clear_stale_locks(Path(".snakemake"))
+try:
+    join_store(PLAN, RUNNING)
+except UserError as error:
+    sys.exit(f"error: {error}")
 
 
 wildcard_constraints:
@@ -39,20 +50,33 @@ wildcard_constraints:
     figure="|".join(Path(figure).stem for suite in PLAN.suites for figure in PLAN.figures(suite)) or "none",
 
 
+def signed(function):
+    """Keep a function's signature with it: Snakemake asks for it many times per job."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def inputs(stage):
-    return lambda wildcards: answered(PLAN.inputs, stage, wildcards.id)
+    """Of a shared store, that an input exists is all that counts: its name covers its content."""
+    keep = ancient if PLAN.config.shared_store else lambda path: path
+    return signed(
+        lambda wildcards: {
+            name: [keep(path) for path in paths] if isinstance(paths, list) else keep(paths)
+            for name, paths in answered(PLAN.inputs, stage, wildcards.id).items()
+        }
+    )
 
 
 def spec(stage):
-    return lambda wildcards: PLAN.spec(stage, wildcards.id)
+    return signed(lambda wildcards: PLAN.spec(stage, wildcards.id))
 
 
 def code(stage):
-    return lambda wildcards: PLAN.code(stage, wildcards.id)
+    return signed(lambda wildcards: PLAN.code_with_plugins(stage, wildcards.id))
 
 
 def scaled(base):
-    return lambda wildcards, attempt: base * attempt
+    return signed(lambda wildcards, attempt: base * attempt)
 
 
 def answered(question, *arguments):

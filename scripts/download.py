@@ -11,13 +11,16 @@ Example:
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from winnow.data.download import fetch
 from winnow.errors import run_main, unknown
+from winnow.locks import locked, share_with_group
 from winnow.plan.catalogue import load_catalogue
 from winnow.plan.code import ROOT
 from winnow.plan.settings import add_settings, read_settings
+from winnow.store import point
 
 
 def main() -> None:
@@ -35,9 +38,17 @@ def main() -> None:
     files = {file.name: file for file in catalogue[arguments.dataset].files}
     if arguments.file not in files:
         raise unknown("file", arguments.file, files, "--file")
-    config = read_settings(arguments)
-    report = fetch(arguments.dataset, files[arguments.file], arguments.output, config.mirror_folder)
-    print(f"{arguments.output}: {report.bytes:,} bytes in {report.seconds:.1f} s from {report.source}")
+    config, place = read_settings(arguments), arguments.output
+    if "WINNOW_SETTINGS" in os.environ and config.shared_store is not None:
+        share_with_group(config.shared_store)
+        place = config.shared_store / "data" / arguments.dataset / arguments.file
+    lock = place.parent / ".work" / f"{place.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with locked(lock):
+        report = fetch(arguments.dataset, files[arguments.file], place, config.mirror_folder)
+    if place != arguments.output:
+        point(arguments.output, place)
+    print(f"{place}: {report.bytes:,} bytes in {report.seconds:.1f} s from {report.source}")
 
 
 if __name__ == "__main__":

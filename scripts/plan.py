@@ -34,7 +34,7 @@ def size(count: int | None) -> str:
 
 
 def show(plan: Plan) -> None:
-    print(f"scale {plan.config.scale}, suites: {', '.join(plan.suites)}, store: {plan.config.scale_folder}\n")
+    print(f"scale {plan.config.scale}, suites: {', '.join(plan.suites)}, store: {plan.config.store}\n")
     print(f"{'stage':<12}{'jobs':>6}{'done':>6}{'shared':>8}{'time to do':>13}{'on disk':>10}")
     stages = estimate_stages(plan)
     for row in stages:

@@ -4,19 +4,20 @@ An artefact is built in `<root>/.work/<stage>/<id>/out` and renamed into `<root>
 its `spec.json`, `provenance.json` and `manifest.json` (sha256 and size of every file) are written.
 A lock per id keeps two processes from building the same artefact; checkpoints live beside `out`,
 outlive a kill, and are refused by any other spec, code or input.
+
+In a store that several clones share, the name says all that the content depends on (`stored_name`), and
+each clone has links to it: what Snakemake deletes is then a link.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
 import shutil
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ import numpy as np
 
 from winnow.canonical import canonical_json, sha256_file, sha256_text
 from winnow.errors import UserError, disk_error
+from winnow.locks import locked, unless_locked
 
 MANIFEST = "manifest.json"
+STORED_NAME = "-[0-9a-f]{16}"
+"""What follows an artefact's id in a shared store."""
 
 
 @dataclass
@@ -82,15 +86,15 @@ def building(final: Path, identity: dict[str, str]) -> Iterator[Artefact | None]
     identity: what the artefact is a function of (spec, code and the content of its inputs). The caller writes
     `provenance.json` last; leaving the block without an error writes the manifest and renames.
     """
-    work = final.parent.parent / ".work" / final.parent.name / final.name
+    work = work_folder(final)
     with _clear_disk_errors(final):
-        work.mkdir(parents=True, exist_ok=True)
+        work.parent.mkdir(parents=True, exist_ok=True)
         final.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(work.with_name(f"{work.name}.lock")):
+        with locked(lock_file(final)):
             if _is_same(final, identity):
                 yield None
                 return
-            work.mkdir(parents=True, exist_ok=True)
+            work.mkdir(exist_ok=True)
             checkpoints = _checkpoints(work, identity)
             with _empty_folder(work / "out") as out:
                 yield Artefact(out, checkpoints)
@@ -119,17 +123,65 @@ def _replace(final: Path, new: Path, aside: Path) -> None:
     os.replace(new, final)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(
-                f"{path}: another process builds this artefact; waiting for it", file=sys.stderr, flush=True
-            )
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def work_folder(final: Path) -> Path:
+    """Return the folder in which an artefact is built, with its checkpoints."""
+    return final.parent.parent / ".work" / final.parent.name / final.name
+
+
+def lock_file(final: Path) -> Path:
+    """Return the file whose lock an artefact's builder holds."""
+    work = work_folder(final)
+    return work.with_name(f"{work.name}.lock")
+
+
+def stored_name(name: str, spec: str, code: str, inputs: Mapping[str, str]) -> str:
+    """Return the name of an artefact in a shared store: its id, and a digest of all that it depends on.
+
+    spec: canonical JSON. code: digest of the stage's code. inputs: names in the store of the artefacts
+    that it is made from, so that their code counts too.
+    """
+    return f"{name}-{sha256_text(canonical_json([spec, code, dict(inputs)]))[:16]}"
+
+
+def point(link: Path, target: Path) -> None:
+    """Make a symbolic link, or let an existing one point elsewhere, in one step."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    os.replace(temporary, link)
+
+
+def discard(final: Path) -> bool:
+    """Delete an artefact with what was left of building it; False where a live process builds it.
+
+    It leaves its final name in one rename, so that a kill leaves no half of it there.
+    """
+    work, lock = work_folder(final), lock_file(final)
+    work.mkdir(parents=True, exist_ok=True)
+    with unless_locked(lock) as free:
+        if not free:
+            return False
+        aside = work / "discarded"
+        shutil.rmtree(aside, ignore_errors=True)
+        if final.is_dir() and not final.is_symlink():
+            os.replace(final, aside)
+        else:
+            final.unlink(missing_ok=True)
+        shutil.rmtree(work)
+        lock.unlink()
+    return True
+
+
+def damage(folder: Path) -> str | None:
+    """Return what is wrong with an artefact's files, or None: every listed file is read and digested."""
+    try:
+        for name in read_json(folder / MANIFEST)["files"]:
+            verified(folder, name)
+    except (OSError, KeyError, TypeError) as error:
+        return f"{folder / MANIFEST}: damaged ({error})"
+    except UserError as error:
+        return str(error)
+    return None
 
 
 @contextlib.contextmanager
@@ -208,14 +260,18 @@ def verified(folder: Path, name: str) -> Path:
     listing = read_json(folder / MANIFEST)["files"]
     path = folder / name
     if name not in listing:
-        raise UserError(f"{path}: not listed in {MANIFEST}. Delete {folder} and run again.")
+        raise UserError(f"{path}: not listed in {MANIFEST}. {again(folder)}")
     if not path.is_file():
-        raise UserError(f"{path}: missing, though {MANIFEST} lists it. Delete {folder} and run again.")
+        raise UserError(f"{path}: missing, though {MANIFEST} lists it. {again(folder)}")
     if path.stat().st_size != listing[name]["bytes"] or sha256_file(path) != listing[name]["sha256"]:
-        raise UserError(
-            f"{path}: damaged, its sha256 differs from the one in {MANIFEST}. Delete {folder} and run again."
-        )
+        raise UserError(f"{path}: damaged, its sha256 differs from the one in {MANIFEST}. {again(folder)}")
     return path
+
+
+def again(folder: Path) -> str:
+    """Return how a damaged artefact is made again; of a link, what it points to has to go."""
+    real = folder.resolve() if folder.is_symlink() else folder
+    return f"Delete {real} and run again (`make check ARGS=--remove` deletes all that is damaged)."
 
 
 def save_array(path: Path, values: np.ndarray) -> None:
@@ -231,5 +287,5 @@ def load_array(folder: Path, name: str) -> np.ndarray:
     try:
         values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
-        raise UserError(f"{path}: damaged, not an array ({error}). Delete {folder} and run again.") from error
+        raise UserError(f"{path}: damaged, not an array ({error}). {again(folder)}") from error
     return values

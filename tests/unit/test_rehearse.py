@@ -26,7 +26,7 @@ from winnow.rehearse.check import errors, finished_jobs
 from winnow.rehearse.counting import count_forward, count_pass
 from winnow.rehearse.forecast import Forecast, Forecaster
 from winnow.rehearse.limits import Rule, misfits, read_rule
-from winnow.rehearse.measures import Counts, Fit, Measures, Start, TrainMeasure
+from winnow.rehearse.measures import Counts, Fit, Measures, StageMeasure, Start, TrainMeasure
 from winnow.rehearse.schedule import Task, longest_path, makespan
 from winnow.rehearse.stages import measure_selection
 from winnow.rehearse.standin import TEST, Look, data_reference, filling, make_data, run
@@ -161,8 +161,9 @@ def test_a_fold_leaves_out_its_part() -> None:
     assert book_of().examples(train_spec(fold=(0, 4), proxy=0)) == (EXAMPLES - EXAMPLES // 4, 1)
 
 
-def test_the_plans_estimate_counts_least_steps() -> None:
+def test_the_plans_estimate_counts_least_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of digits, 144 examples take 3 steps of 64 an epoch: at least 60 steps are 20 passes instead of 10."""
+    monkeypatch.chdir(tmp_path)
     plan = load_plan({"scale": "demo", "suites": ["coresets"]}, check_sources=False)
     spec = next(
         node.spec for node in plan.graph.nodes.values()
@@ -178,23 +179,16 @@ def _seconds(plan: Plan, spec: TrainSpec, min_steps: int) -> float:
     graph = Graph()
     graph.nodes[spec.data] = data
     done, todo = graph.add("s", full.model_copy(update={"min_steps": 0})), "train/todo"
-    graph.nodes[todo] = Node(spec.model_copy(update={"min_steps": min_steps}), ())
+    least = spec.model_copy(update={"min_steps": min_steps})
+    graph.nodes[todo] = Node(least, least.json_text(), "todo", ())
     graph.users |= {spec.data: {"s"}, todo: {"s"}}
-    small = replace(plan, graph=graph, config=plan.config.model_copy(update={"store": _STORE[0]}))
-    folder = Path(small.path(done))
+    small = replace(plan, graph=graph)
+    folder = small.places[done]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "provenance.json").write_text(json.dumps({"wall_s": 1000.0, "bytes_written": 1}))
     seconds = {row.stage: row.seconds_to_do for row in estimate_stages(small)}["train"]
     assert seconds is not None
     return seconds
-
-
-_STORE: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path) -> None:
-    _STORE[:] = [str(tmp_path / "results")]
 
 
 # -- fits --------------------------------------------------------------------------------------------
@@ -206,6 +200,24 @@ def test_a_fit_is_exact_where_it_was_measured_and_follows_the_power_beyond() -> 
     assert squares.at(1010) == pytest.approx(3 + 1000**2)
     assert Fit(((10, 1.0), (20, 2.0))).at(100) == pytest.approx(10)
     assert Fit(((10, 1.0), (20, 5.0), (40, 4.0))).at(70) == pytest.approx(7)
+
+
+def test_a_share_between_two_that_were_rehearsed_lies_between_them() -> None:
+    def spec(fraction: float) -> SelectSpec:
+        method = Plugged(name="random", params={"quotas": "none"})
+        return SelectSpec(
+            seeds=(0,), root_seed=0, data=DATA, method=method, variant="plain", budget=1, fraction=fraction,
+            signals={},
+        )  # fmt: skip
+
+    book, chosen = book_of(), spec(0.3)
+    assert book.stage_measure(chosen) is None
+    for fraction, seconds in ((0.1, 2.0), (0.5, 6.0)):
+        fit = Fit(((EXAMPLES, seconds),))
+        book.measures.stages[book.select_key(spec(fraction))] = StageMeasure(0, 0, fit, fit, fit, 0)
+    book.measures.fractions[book.family(chosen)] = (0.1, 0.5)
+    found = book.stage_measure(chosen)
+    assert found is not None and found.seconds.at(EXAMPLES) == pytest.approx(4)
 
 
 # -- schedules ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from winnow.plan.runlock import clear_stale_locks
+from winnow.plan.runlock import clear_stale_locks, hold
 
 
 def leave_lock(folder: Path) -> Path:
@@ -69,6 +69,14 @@ def test_a_dead_runs_cluster_jobs_are_cancelled_and_no_others(
     running.close()
     assert (tmp_path / "cancelled").read_text() == "11\n"
     assert "1 cluster jobs" in capsys.readouterr().err
+
+
+def test_only_one_holds_it(tmp_path: Path) -> None:
+    held = hold(tmp_path)
+    assert held is not None
+    assert hold(tmp_path) is None
+    held.close()
+    assert hold(tmp_path) is not None
 
 
 @pytest.mark.parametrize("word", ["-n", "--lint", "--mode"])

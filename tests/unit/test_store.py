@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ from winnow.store import (
     MANIFEST,
     Artefact,
     building,
+    damage,
+    discard,
     load_array,
+    point,
     read_json,
     save_array,
+    stored_name,
     verified,
+    work_folder,
     write_atomic,
     write_json,
 )
@@ -104,6 +110,7 @@ def test_the_same_artefact_is_reused_and_another_one_replaced(final: Path) -> No
     assert build(final)
     assert not build(final, "never written")
     assert (final / "file.txt").read_text() == "content"
+    assert not work_folder(final).exists()
     assert build(final, "new", IDENTITY | {"code": "new"})
     assert (final / "file.txt").read_text() == "new"
 
@@ -313,3 +320,67 @@ def test_json_is_stable(tmp_path: Path) -> None:
     write_json(tmp_path / "b.json", {"a": [1, 2], "b": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, 2], "b": 1}
+
+
+# -- a store that several use -------------------------------------------------------------------
+
+
+def test_the_name_in_a_store_depends_on_spec_code_and_inputs() -> None:
+    names = {
+        stored_name("x-1", spec, code, inputs)
+        for spec in ("{}", "{1}")
+        for code in ("a", "b")
+        for inputs in ({"data": "d-1"}, {"data": "d-2"}, {"subset": "d-1"})
+    }
+    assert len(names) == 12
+    assert all(re.fullmatch(r"x-1-[0-9a-f]{16}", name) for name in names)
+
+
+def test_what_is_built_is_not_discarded(final: Path) -> None:
+    build(final)
+    with building(final, IDENTITY | {"code": "new"}) as artefact:
+        assert artefact is not None
+        assert not discard(final)
+        assert final.is_dir() and artefact.out.is_dir()
+    assert discard(final)
+    assert list((final.parent.parent).rglob("*thing*")) == []
+
+
+def test_discarding_a_link_keeps_what_it_points_to(final: Path, tmp_path: Path) -> None:
+    build(final)
+    link = tmp_path / "train" / "link-00000000"
+    point(link, final)
+    assert discard(link)
+    assert not link.is_symlink()
+    assert damage(final) is None
+
+
+@pytest.mark.parametrize("how", ["byte", "shorter", "missing", "no manifest", "cut manifest", "odd manifest"])
+def test_damage_is_named(final: Path, how: str) -> None:
+    build(final)
+    assert damage(final) is None
+    match how:
+        case "byte":
+            (final / "file.txt").write_text("cOntent")
+        case "shorter":
+            (final / "file.txt").write_text("conten")
+        case "missing":
+            (final / "file.txt").unlink()
+        case "no manifest":
+            (final / MANIFEST).unlink()
+        case "cut manifest":
+            (final / MANIFEST).write_text((final / MANIFEST).read_text()[:40])
+        case "odd manifest":
+            (final / MANIFEST).write_text("[]")
+    found = damage(final)
+    assert found is not None
+    assert str(final) in found
+
+
+def test_of_a_link_the_message_names_what_has_to_go(final: Path, tmp_path: Path) -> None:
+    build(final)
+    (final / "file.txt").unlink()
+    link = tmp_path / "link"
+    point(link, final)
+    with pytest.raises(UserError, match=rf"Delete {final} and run again"):
+        verified(link, "file.txt")

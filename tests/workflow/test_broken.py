@@ -126,9 +126,8 @@ def test_full_disk_while_training(finished: Tree, by_hand: ByHand, tmp_path: Pat
 
 def test_full_disk_in_the_workflow_and_the_same_command_with_more_space(tmp_path: Path) -> None:
     tree = make_tree(tmp_path / "tree")
-    (output,) = [o for rule, o in tree.planned() if rule == "train" and "full-simclr-s0" in o]
+    (target,) = [o for rule, o in tree.planned() if rule == "train" and "full-simclr-s0" in o]
     with small_disk(tmp_path / "disk", 160) as disk:
-        target = output.replace("results", str(disk), 1)
         done = tree.snakemake("--config", f"store={disk}", target=target)
         assert done.returncode != 0
         check_message(done.stdout, "the disk is full")
@@ -145,8 +144,7 @@ def test_read_only_disk(finished: Tree, by_hand: ByHand, tmp_path: Path) -> None
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         done = tree.snakemake("--config", f"store={disk / 'results'}")
         assert done.returncode != 0
-        assert "Traceback" not in done.stdout
-        assert f"Read-only file system: '{disk / 'results'}'" in done.stdout
+        check_message(done.stdout, f"{disk / 'results'}: the file system is read-only", "set `store`")
         spec = finished.artefact("prepare", "digits") / "spec.json"
         status, output = by_hand(
             "prepare", "--spec", spec, "--output", disk / "demo" / "prepare" / "x-00000000"

@@ -71,7 +71,7 @@ def fetch(
     transfer = _Transfer(dataset, file, part, progress)
     started = time.monotonic()
     with _disk_errors(destination, file):
-        if _is_right(file, destination):
+        if is_right(file, destination):
             return FetchReport("already there", 0, time.monotonic() - started, 0)
         destination.parent.mkdir(parents=True, exist_ok=True)
         mirrored = mirror / dataset / file.name if mirror else None
@@ -151,7 +151,7 @@ class _Transfer:
     def download(self, url: str) -> None:
         """Make the part complete from one URL, or raise `_Again` or `_GiveUp`."""
         have = self.have
-        if have == self.file.bytes and _is_right(self.file, self.part):
+        if have == self.file.bytes and is_right(self.file, self.part):
             self.resumed_from = self.resumed_from or have
             return
         offset = have if have < self.file.bytes else 0
@@ -267,7 +267,8 @@ def _settle(dataset: str, file: FileEntry, part: Path, destination: Path, source
     )
 
 
-def _is_right(file: FileEntry, path: Path) -> bool:
+def is_right(file: FileEntry, path: Path) -> bool:
+    """Whether a file is there with the size and checksum that `datasets.yaml` states."""
     algorithm, expected = file.checksum
     return path.is_file() and path.stat().st_size == file.bytes and _digest(path, algorithm) == expected
 

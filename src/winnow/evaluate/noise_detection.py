@@ -11,7 +11,6 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
@@ -29,6 +28,8 @@ def needs(_: Params) -> Signals:
 @plugin(needs=needs, source="Pleiss et al. 2020, arXiv 2001.10528, section 4")
 def evaluate(params: Params, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return the share of wrong labels in pool and subset and, for full rankings, precision and recall."""
+    import pandas as pd
+
     if view.data.pool != ("train",):
         raise UserError("noise_detection: clean labels are known for the training split; set pool: [train]")
     wrong = np.asarray(view.data.labels("train")) != np.asarray(view.data.clean_labels("train"))
@@ -45,6 +46,8 @@ def evaluate(params: Params, view: EvaluationView) -> dict[str, tuple[float, int
 
 
 def _suspicion(view: EvaluationView, index: np.ndarray, n: int) -> np.ndarray | None:
+    import pandas as pd
+
     facts = json.loads(view.read("facts.json").read_text())
     if "keep" in facts:
         score = pd.read_parquet(view.read("scores.parquet"), columns=["score"])["score"].to_numpy()

@@ -11,7 +11,7 @@ from winnow.errors import UserError, one_of
 from winnow.evidence.metrics import check_metrics
 from winnow.plan.expand import Cell
 from winnow.plan.plan import Plan
-from winnow.store import MANIFEST, read_json, verified
+from winnow.store import MANIFEST, again, content_digest, read_json, verified
 
 
 def collect_suite(plan: Plan, suite: str) -> pd.DataFrame:
@@ -39,17 +39,30 @@ NOTHING = {"wall_s": 0.0, "cpu_s": 0.0}
 
 
 class _Reader:
-    """Reads each artefact's provenance once, and refuses what other code or another spec made."""
+    """Reads each artefact's provenance once, and refuses what other code, spec or inputs made."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.store = plan, plan.config.scale_folder
         self.seen: dict[str, dict[str, Any]] = {}
+        self.contents: dict[str, str] = {}
 
     def provenance(self, reference: str) -> dict[str, Any]:
         if reference not in self.seen:
-            _check_identity(self.plan, reference)
+            self._check_identity(reference)
             self.seen[reference] = read_json(verified(self.store / reference, "provenance.json"))
         return self.seen[reference]
+
+    def _check_identity(self, reference: str) -> None:
+        folder = self.store / reference
+        identity = read_json(folder / MANIFEST)["identity"]
+        for key, value in self.plan.identity(reference, self._content).items():
+            if identity[key] != value:
+                raise UserError(f"{folder}: made from another {key} than the present. {again(folder)}")
+
+    def _content(self, reference: str) -> str:
+        if reference not in self.contents:
+            self.contents[reference] = content_digest(self.store / reference)
+        return self.contents[reference]
 
     def cost(self, references: tuple[str, ...], seed: int, what: str = "") -> tuple[float, float]:
         """Return (wall, CPU) seconds that one repetition took in these artefacts together.
@@ -62,16 +75,6 @@ class _Reader:
         return sum(cost["wall_s"] for cost in costs), sum(cost["cpu_s"] for cost in costs)
 
 
-def _check_identity(plan: Plan, reference: str) -> None:
-    stage, name = reference.split("/")
-    folder = plan.config.scale_folder / reference
-    identity = read_json(folder / MANIFEST)["identity"]
-    expected = {"spec": plan.spec(stage, name), "code": plan.code(stage, name)}
-    for key, value in expected.items():
-        if identity[key] != value:
-            raise UserError(f"{folder}: made by another {key} than the present one. Delete it and run again.")
-
-
 def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, Any]]:
     evaluations = (cell.evaluate, *cell.measures)
     chain = (*cell.upstream, cell.train, *evaluations)
@@ -79,6 +82,7 @@ def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, 
     scoring = reader.cost((cell.train,), seed, " scoring")
     evaluation = tuple(a + b for a, b in zip(reader.cost(evaluations, seed), scoring, strict=True))
     trained = reader.provenance(cell.train)
+    reader.provenance(cell.data)
     common = {
         "suite": suite,
         "arm": cell.arm,

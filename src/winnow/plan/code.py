@@ -40,6 +40,15 @@ def _digest(script: str, plugins: tuple[str, ...]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def sources_digest() -> str:
+    """Return the sha256 of all first-party code as text: while it stands, so does every `code_digest`."""
+    digest = hashlib.sha256()
+    for folder in (SOURCE / "winnow", ROOT / "scripts"):
+        for path in sorted(path for path in folder.rglob("*") if path.suffix != ".pyc" and path.is_file()):
+            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 @cache
 def figure_options() -> dict[str, tuple[str, ...]]:
     """Return the options of each figure by name, read off the files: importing them would import matplotlib.
@@ -71,7 +80,8 @@ def _exists(module: str) -> bool:
 
 @cache
 def _parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
+    """Return a file's syntax tree without docstrings; comments are in no tree."""
+    return _without_docstrings(ast.parse(path.read_text(), filename=str(path)))
 
 
 @cache
@@ -91,8 +101,7 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 @cache
 def _tree_hash(path: Path) -> str:
-    tree = _without_docstrings(ast.parse(path.read_text(), filename=str(path)))
-    digest = hashlib.sha256(ast.dump(tree, annotate_fields=False).encode())
+    digest = hashlib.sha256(ast.dump(_parse(path), annotate_fields=False).encode())
     for template in sorted((path.parent / "templates").glob("*")):
         digest.update(template.name.encode() + template.read_bytes())
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from winnow.plan.yamlfile import validate
 
 ScaleName = Literal["demo", "small", "paper"]
 
+RESULTS = Path("results")
 SUITES = "a list of distinct names of files in suites/, such as [sas]"
 SEEDS = "a count of at least 1, a list of distinct repetition numbers from 0, or null"
 DEVICES = "auto, cpu, cuda or cuda:N"
@@ -64,7 +65,14 @@ class Config(BaseModel):
 
     @property
     def scale_folder(self) -> Path:
-        return Path(self.store) / self.scale
+        """The clone's own folder: tables, figures, report, logs, and its artefacts or links to them."""
+        return RESULTS / self.scale
+
+    @property
+    def shared_store(self) -> Path | None:
+        """Where artefacts and downloads are when that is not this clone's own folder."""
+        store = Path(self.store).expanduser().resolve()
+        return None if store == RESULTS.resolve() else store
 
 
 def load_config(values: dict[str, Any], file: str = "config.yaml or --config") -> Config:

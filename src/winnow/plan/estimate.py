@@ -43,7 +43,7 @@ def estimate_stages(plan: Plan) -> list[StageEstimate]:
     known: dict[str, list[tuple[float, int]]] = defaultdict(list)
     groups: dict[str, list[tuple[str, float, dict[str, float] | None]]] = defaultdict(list)
     for reference, node in plan.graph.nodes.items():
-        facts = _facts(Path(plan.path(reference)))
+        facts = _facts(plan.places[reference])
         work = _work(plan, node.spec)
         groups[node.spec.stage].append((reference, work, facts))
         if facts:
@@ -106,7 +106,7 @@ def estimate_downloads(plan: Plan) -> list[DownloadEstimate]:
     found = []
     for dataset in plan.datasets:
         files = plan.catalogue[dataset].files
-        here = [Path(target).is_file() for target in plan.downloads(dataset)]
+        here = [target.is_file() for target in plan.download_places(dataset)]
         missing = sum(file.bytes for file, there in zip(files, here, strict=True) if not there)
         found.append(DownloadEstimate(dataset, sum(file.bytes for file in files), missing))
     return found

@@ -21,14 +21,12 @@ from winnow.plan.yamlfile import explain, validate
 
 @dataclass(frozen=True)
 class Node:
-    """One job: its spec, and the plugin modules whose code it runs."""
+    """One job: its spec (also as canonical JSON), its id, and the plugin modules whose code it runs."""
 
     spec: Spec
+    text: str
+    id: str
     plugins: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        return self.spec.id()
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,13 @@ class Graph:
     users: dict[Ref, set[str]] = field(default_factory=dict)
 
     def add(self, suite: str, spec: Spec, *plugins: registry.Plugin) -> Ref:
-        reference = f"{spec.stage}/{spec.id()}"
+        text = spec.json_text()
+        name = spec.id(text)
+        reference = f"{spec.stage}/{name}"
         present = self.nodes.get(reference)
         if present is None:
-            self.nodes[reference] = Node(spec, tuple(plugin.module for plugin in plugins))
-        elif present.spec != spec:
+            self.nodes[reference] = Node(spec, text, name, tuple(plugin.module for plugin in plugins))
+        elif present.text != text:
             raise UserError(
                 f"{reference}: two different specs have the same id; change root_seed in config.yaml"
             )
@@ -115,6 +115,7 @@ class _Grid:
     seeds: tuple[int, ...]
     report: tuple[int, ...]
     where: str
+    arm_signals: dict[str, tuple[dict[str, Ref], list[Ref]]] = field(default_factory=dict)
 
     def cells(self) -> Iterator[Cell]:
         self.data = self._prepare()
@@ -264,15 +265,10 @@ class _Grid:
         fraction: float,
         upstream: list[Ref],
     ) -> Ref:
-        arm, where = self.arm, self.arm_where
-        needs = {name: {**own, **arm.signals.get(name, {})} for name, own in method.needs(params).items()}
-        for name in arm.signals:
-            if name not in needs:
-                raise unknown("signal", name, needs, f"{where}.signals")
-        signals = {
-            name: self._signal(name, own, arm.signals, f"{where}.signals.{name}", upstream)
-            for name, own in needs.items()
-        }
+        if self.arm_where not in self.arm_signals:
+            self.arm_signals[self.arm_where] = self._signals(method, params)
+        signals, before = self.arm_signals[self.arm_where]
+        upstream += before
         spec = SelectSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
@@ -284,6 +280,20 @@ class _Grid:
             signals=signals,
         )
         return self.graph.add(self.suite.name, spec, method)
+
+    def _signals(self, method: registry.Plugin, params: registry.Params) -> tuple[dict[str, Ref], list[Ref]]:
+        """Add the signals of an arm, the same at every fraction; returns them and all that they took."""
+        arm, where = self.arm, self.arm_where
+        needs = {name: {**own, **arm.signals.get(name, {})} for name, own in method.needs(params).items()}
+        for name in arm.signals:
+            if name not in needs:
+                raise unknown("signal", name, needs, f"{where}.signals")
+        upstream: list[Ref] = []
+        signals = {
+            name: self._signal(name, own, arm.signals, f"{where}.signals.{name}", upstream)
+            for name, own in needs.items()
+        }
+        return signals, upstream
 
     def _signal(
         self, name: str, own: Mapping[str, Any], overrides: Mapping[str, Any], where: str, upstream: list[Ref]

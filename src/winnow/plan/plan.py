@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +12,12 @@ from winnow.canonical import canonical_json, sha256_text
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, load_catalogue
 from winnow.plan.code import ROOT, code_digest, figure_options
-from winnow.plan.config import Config, load_config
+from winnow.plan.config import RESULTS, Config, load_config
 from winnow.plan.expand import Graph, Node, cells_text, expand
 from winnow.plan.specs import PrepareSpec, Ref
 from winnow.plan.suite import Suite, load_suite
 from winnow.plan.yamlfile import load_yaml
+from winnow.store import stored_name
 
 TABLES = ("metrics.parquet", "summary.parquet", "cost.parquet", "reproduction.parquet", "claims.json")
 STAGES = ("prepare", "train", "signals", "selection", "evaluate")
@@ -50,23 +51,70 @@ class Plan:
         return {name: self.path(reference) for name, reference in spec.inputs().items()}
 
     def spec(self, stage: str, identity: str) -> str:
-        return self.node(stage, identity).spec.json_text()
+        return self.node(stage, identity).text
+
+    def plugins(self, stage: str, identity: str) -> tuple[str, ...]:
+        """Return the modules that a job loads by name."""
+        node = self.node(stage, identity)
+        if isinstance(node.spec, PrepareSpec):
+            return (f"winnow.data.readers.{self.catalogue[node.spec.dataset].reader}",)
+        return tuple(sorted(set(node.plugins)))
 
     def code(self, stage: str, identity: str) -> str:
-        node = self.node(stage, identity)
-        plugins = node.plugins
-        if isinstance(node.spec, PrepareSpec):
-            plugins = (f"winnow.data.readers.{self.catalogue[node.spec.dataset].reader}",)
-        return code_digest(stage, plugins)
+        return code_digest(stage, self.plugins(stage, identity))
+
+    def code_with_plugins(self, stage: str, identity: str) -> str:
+        """Return a job's `--code`: the digest and the plugins it covers, by which the job checks it."""
+        return f"{self.code(stage, identity)}:{','.join(self.plugins(stage, identity))}"
+
+    def identity(self, reference: Ref, content: Callable[[Ref], str]) -> dict[str, str]:
+        """Return what an artefact must be made from, as its manifest states it.
+
+        content: gives the `content_digest` of an input.
+        """
+        node = self.graph.nodes[reference]
+        inputs = {name: content(used) for name, used in node.spec.inputs().items()}
+        return {
+            "spec": node.text,
+            "code": self.code(node.spec.stage, node.id),
+            "inputs": canonical_json(inputs),
+        }
 
     def path(self, reference: Ref) -> str:
-        return str(self.config.scale_folder / reference)
+        """Return where this clone has an artefact, or a link to it."""
+        return f"{self._folder}/{reference}"
+
+    @cached_property
+    def _folder(self) -> str:
+        return str(self.config.scale_folder)
+
+    @cached_property
+    def places(self) -> dict[Ref, Path]:
+        """Where each artefact itself is: in a shared store, its name there says what code made it."""
+        shared = self.config.shared_store
+        if shared is None:
+            return {reference: Path(self.path(reference)) for reference in self.graph.nodes}
+        found: dict[Ref, Path] = {}
+        for reference, node in self.graph.nodes.items():  # inputs come first
+            stage = node.spec.stage
+            uses = {name: found[used].name for name, used in node.spec.inputs().items()}
+            name = stored_name(node.id, node.text, self.code(stage, node.id), uses)
+            found[reference] = shared / self.config.scale / stage / name
+        return found
 
     # -- downloads ------------------------------------------------------------------------------
 
     def downloads(self, dataset: str) -> list[str]:
-        folder = Path(self.config.store) / "data"
-        return [str(folder / (file.of or dataset) / file.name) for file in self.catalogue[dataset].files]
+        """Return where this clone has a dataset's files, or links to them."""
+        return [str(RESULTS / name) for name in self.download_names(dataset)]
+
+    def download_names(self, dataset: str) -> list[str]:
+        """Return the paths of a dataset's files below the store."""
+        return [f"data/{file.of or dataset}/{file.name}" for file in self.catalogue[dataset].files]
+
+    def download_places(self, dataset: str) -> list[Path]:
+        """Return where a dataset's files themselves are."""
+        return [(self.config.shared_store or RESULTS) / name for name in self.download_names(dataset)]
 
     def download_spec(self, dataset: str, name: str) -> str:
         """Return what a downloaded file must be: its name, size and checksums (not where it is from)."""
@@ -158,7 +206,7 @@ def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT, check_
             f"config.yaml or WINNOW_MIRROR: mirror: '{mirror}' is not a folder; give an existing one or null."
         )
     catalogue = load_catalogue(root / "datasets.yaml")
-    suites = {name: load_suite(_suite_file(root, name)) for name in config.suites}
+    suites = {name: load_suite(suite_file(root, name)) for name in config.suites}
     graph = Graph()
     for suite in suites.values():
         expand(graph, suite, config, catalogue)
@@ -169,7 +217,8 @@ def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT, check_
     return plan
 
 
-def _suite_file(root: Path, name: str) -> Path:
+def suite_file(root: Path, name: str) -> Path:
+    """Return the file of a suite; a name that has none is a user's mistake."""
     path = root / "suites" / f"{name}.yaml"
     if not path.is_file():
         raise unknown(
@@ -196,10 +245,10 @@ def require_sources(plan: Plan) -> None:
     """Refuse a plan whose data cannot be had: no URL, not in the mirror, not yet downloaded."""
     mirror = plan.config.mirror_folder
     for dataset in plan.datasets:
-        for file, target in zip(plan.catalogue[dataset].files, plan.downloads(dataset), strict=True):
+        for file, target in zip(plan.catalogue[dataset].files, plan.download_places(dataset), strict=True):
             folder = file.of or dataset
             held = mirror is not None and (mirror / folder / file.name).is_file()
-            if not file.urls and not held and not Path(target).is_file():
+            if not file.urls and not held and not target.is_file():
                 place = (
                     f"{mirror / folder / file.name}: missing from the mirror"
                     if mirror

@@ -31,11 +31,8 @@ def clear_stale_locks(folder: Path, words: list[str] = sys.argv) -> TextIO | Non
     """
     if LOOKS_ONLY & set(words):
         return None
-    try:
-        folder.mkdir(exist_ok=True)
-        handle = (folder / "running").open("a+")
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    handle = hold(folder)
+    if handle is None:
         return None
     handle.seek(0)
     here, before = socket.gethostname(), handle.read()
@@ -53,6 +50,17 @@ def clear_stale_locks(folder: Path, words: list[str] = sys.argv) -> TextIO | Non
     handle.truncate(0)
     handle.write(here)
     handle.flush()
+    return handle
+
+
+def hold(folder: Path) -> TextIO | None:
+    """Take the lock that a run of this clone holds; None while one is alive, or where none can be made."""
+    try:
+        folder.mkdir(exist_ok=True)
+        handle = (folder / "running").open("a+")
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
     return handle
 
 

@@ -9,7 +9,7 @@ import sys
 
 from winnow.canonical import canonical_json
 from winnow.errors import UserError, unknown
-from winnow.plan.code import ROOT, SOURCE
+from winnow.plan.code import ROOT, SOURCE, sources_digest
 from winnow.plan.config import Config, load_config
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.yamlfile import load_yaml
@@ -40,6 +40,7 @@ def export_settings(config: Config) -> None:
     )
     os.environ["PYTHONPATH"] = str(SOURCE)
     os.environ["WINNOW_SETTINGS"] = canonical_json(config.model_dump(mode="json"))
+    os.environ["WINNOW_SOURCES"] = sources_digest()
 
 
 def read_settings(arguments: argparse.Namespace) -> Config:

@@ -38,8 +38,10 @@ class Spec(BaseModel):
     def json_text(self) -> str:
         return canonical_json(self.model_dump(mode="json"))
 
-    def id(self) -> str:
-        return f"{self.slug()}-{sha256_text(f'{self.stage}:{self.json_text()}')[:8]}"
+    def id(self, text: str | None = None) -> str:
+        """Return the artefact's name; `text` saves writing the canonical JSON again."""
+        text = self.json_text() if text is None else text
+        return f"{self.slug()}-{sha256_text(f'{self.stage}:{text}')[:8]}"
 
 
 class Seeded(Spec):

@@ -11,7 +11,7 @@ from winnow.canonical import canonical_json, sha256_text
 from winnow.plan.estimate import split_sizes
 from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
 from winnow.rehearse.cases import TrainCase
-from winnow.rehearse.measures import Measures
+from winnow.rehearse.measures import Measures, StageMeasure, between
 from winnow.rehearse.standin import Look
 from winnow.train.engine.loop import Passes
 from winnow.train.engine.task import Task
@@ -90,12 +90,33 @@ class Book:
 
     def select_key(self, spec: SelectSpec) -> str:
         """Return the key of a selection: methods see arrays, so only their columns and types count."""
+        return self._select_key(spec, spec.fraction)
+
+    def _select_key(self, spec: SelectSpec, fraction: float | None) -> str:
         arrays = {}
         for name, reference in spec.signals.items():
             like = self.measures.stages.get(self.signal_key(cast(SignalSpec, self.specs[reference])))
             arrays[name] = None if like is None else [like.columns, like.dtype]
         facts = {"method": spec.method, "classes": self.look(spec.data).classes, "arrays": arrays}
-        return _key("selection", facts | {"fraction": spec.fraction})
+        return _key("selection", facts | {"fraction": fraction})
+
+    def family(self, spec: SelectSpec) -> str:
+        """Return the key that selections share which differ in their fraction alone."""
+        return self._select_key(spec, None)
+
+    def stage_measure(self, spec: SignalSpec | SelectSpec | EvaluateSpec) -> StageMeasure | None:
+        """Return what is known of a job, or None. A fraction of the data that was not rehearsed lies between
+        the smallest and the largest one, which were.
+        """
+        found = self.measures.stages.get(self.key(spec))
+        if found is not None or not isinstance(spec, SelectSpec) or spec.fraction is None:
+            return found
+        least, most = self.measures.fractions.get(self.family(spec), (spec.fraction, spec.fraction))
+        ends = [self.measures.stages.get(self._select_key(spec, fraction)) for fraction in (least, most)]
+        if ends[0] is None or ends[1] is None or least == most:
+            return None
+        weight = (spec.fraction - least) / (most - least)
+        return between(ends[0], ends[1], weight, self.pool(spec.data))
 
     def evaluate_key(self, spec: EvaluateSpec) -> str:
         """Return the key of an evaluation; only protocols that encode images depend on the model."""
@@ -128,7 +149,7 @@ class Book:
         if spec.subset is None:
             return n, 1
         chosen = cast(SelectSpec, self.specs[spec.subset])
-        seen = self.measures.stages.get(self.select_key(chosen))
+        seen = self.stage_measure(chosen)
         rounds = seen.rounds if seen else 1
         if registry.load("select", chosen.method.name, "spec: method.name").resamples and seen:
             return round(seen.share * n), rounds

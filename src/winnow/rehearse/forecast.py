@@ -59,9 +59,12 @@ class Forecaster:
         if isinstance(spec, PrepareSpec):
             return None
         key = self.book.key(spec)
-        if key in self.book.measures.train or key in self.book.measures.stages:
-            return None
-        return self.book.measures.failed.get(key, "what it reads could not be rehearsed")
+        if isinstance(spec, TrainSpec):
+            known = key in self.book.measures.train
+        else:
+            assert isinstance(spec, SignalSpec | SelectSpec | EvaluateSpec)
+            known = self.book.stage_measure(spec) is not None
+        return None if known else self.book.measures.failed.get(key, "what it reads could not be rehearsed")
 
     def one(self, reference: Ref, spec: Spec) -> Forecast:
         if isinstance(spec, PrepareSpec):
@@ -115,7 +118,8 @@ class Forecaster:
 
     def _other(self, reference: Ref, spec: Spec) -> Forecast:
         assert isinstance(spec, SignalSpec | SelectSpec | EvaluateSpec)
-        measure = self.book.measures.stages[self.book.key(spec)]
+        measure = self.book.stage_measure(spec)
+        assert measure is not None
         n, how = self.book.pool(spec.data), "measured"
         host, each, files = measure.memory.at(n), measure.seconds.at(n), measure.files.at(n)
         if isinstance(spec, SignalSpec):

@@ -160,7 +160,9 @@ def _signal_cases(book: Book, from_models: bool) -> dict[str, Case]:
 
 
 def _select_cases(book: Book) -> dict[str, Case]:
-    cases: dict[str, Case] = {}
+    """Return the selections to rehearse; of several fractions the smallest and the largest."""
+    cases: dict[str, SelectCase] = {}
+    families: dict[str, str] = {}
     for spec in (spec for spec in book.specs.values() if isinstance(spec, SelectSpec)):
         keys = {
             name: book.signal_key(use)
@@ -169,12 +171,21 @@ def _select_cases(book: Book) -> dict[str, Case]:
         }
         if all(key in book.measures.stages for key in keys.values()):
             key, n = book.select_key(spec), book.pool(spec.data)
-            n = max(n, cases[key].n) if key in cases else n  # type: ignore[union-attr]
+            n = max(n, cases[key].n) if key in cases else n
             signals = {name: (own, book.measures.stages[own]) for name, own in keys.items()}
+            if spec.fraction is not None:
+                family = book.family(spec)
+                least, most = book.measures.fractions.get(family, (spec.fraction, spec.fraction))
+                book.measures.fractions[family] = (min(least, spec.fraction), max(most, spec.fraction))
+                families[key] = family
             cases[key] = SelectCase(
                 spec.method, spec.variant, book.look(spec.data), signals, n, spec.fraction
             )
-    return cases
+    return {
+        key: case
+        for key, case in cases.items()
+        if case.fraction is None or case.fraction in book.measures.fractions[families[key]]
+    }
 
 
 def _evaluate_cases(book: Book) -> dict[str, Case]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -132,14 +132,36 @@ class StageMeasure:
     rounds: int = 1
 
 
+def between(low: StageMeasure, high: StageMeasure, weight: float, n: int) -> StageMeasure:
+    """Return the measure at n examples that lies `weight` of the way from one to the other."""
+
+    def mixed(a: float, b: float) -> float:
+        return a + weight * (b - a)
+
+    def at(a: Fit, b: Fit) -> Fit:
+        return Fit(((n, mixed(a.at(n), b.at(n))),))
+
+    return replace(
+        low,
+        seconds=at(low.seconds, high.seconds),
+        memory=at(low.memory, high.memory),
+        files=at(low.files, high.files),
+        share=mixed(low.share, high.share),
+    )
+
+
 @dataclass
 class Measures:
-    """All that was measured, by the keys of the cases; `failed` says why a case could not be."""
+    """All that was measured, by the keys of the cases; `failed` says why a case could not be.
+
+    fractions: the smallest and the largest share of the data at which a family of selections is rehearsed.
+    """
 
     starts: dict[str, Start] = field(default_factory=dict)
     hash_rate: float = 1e9
     train: dict[str, TrainMeasure] = field(default_factory=dict)
     stages: dict[str, StageMeasure] = field(default_factory=dict)
+    fractions: dict[str, tuple[float, float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def enter(self, key: str, found: TrainMeasure | StageMeasure | str) -> None:
