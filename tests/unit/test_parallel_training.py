@@ -136,6 +136,7 @@ def make_job(store: Path, **params: Any) -> Job[TrainSpec]:
         batch_size=29,
         proxy=None,
         fold=None,
+        split=None,
     )
     return Job(spec, store, store / "train" / "full-1", "by hand", "cpu")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -86,6 +86,19 @@ class Dataset:
         """Return captions, texts and attributes, one row per example."""
         return self._parquet(split, "table")
 
+    def captions(self, split: str) -> list[str]:
+        """Return the captions of a split; data without captions are a user's mistake."""
+        path = self.folder / f"{split}_table.parquet"
+        table = self.table(split) if path.is_file() else None
+        if table is None or "caption" not in table:
+            raise UserError(f"{path}: dataset '{self.name}' has no captions; choose one of `kind: pairs`.")
+        return [str(text) for text in table["caption"]]
+
+    def with_pool(self, split: str) -> Dataset:
+        """Return the dataset with one split as its pool."""
+        self.n(split)
+        return replace(self, pool=(split,))
+
     @property
     def pool_size(self) -> int:
         """Return the number of examples in the pool."""
@@ -104,6 +117,10 @@ class Dataset:
                 for split in self.pool
             ]
         )
+
+    def pool_captions(self) -> list[str]:
+        """Return the captions of the pool's examples."""
+        return [text for split in self.pool for text in self.captions(split)]
 
     def pool_ids(self) -> list[str]:
         """Return the identifiers of the pool's examples."""

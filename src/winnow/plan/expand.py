@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -320,18 +320,39 @@ class _Grid:
         upstream.append(reference)
         return reference
 
-    def _proxies(self, count: int = 1, folds: int = 0, recorded: bool = False) -> list[Ref]:
-        """Add `count` independent proxies, or `folds` of which each leaves out another part of the data."""
+    def _proxies(
+        self,
+        count: int = 1,
+        folds: int = 0,
+        recorded: bool = False,
+        variants: Sequence[Mapping[str, Any]] = (),
+    ) -> list[Ref]:
+        """Add `count` independent proxies, `folds` that each leave out another part of the data, or `variants`.
+
+        A variant is trained for a `share` of the epochs, or on another `split` than the pool.
+        """
         trainer = self._training("proxy").trainer
         if recorded and not trainer.params.get("record"):
             raise UserError(
                 f"{self.where}.proxy.trainer.params.record: '{trainer.name}' records nothing, but an arm"
                 " needs what happened to every example. Name a supervised trainer and set record: true."
             )
-        parts = [(fold, folds) for fold in range(folds)] if folds else [None] * count
-        return [
-            self._train("proxy", None, None, 1.0, "epochs", number, fold) for number, fold in enumerate(parts)
-        ]
+        kinds: list[dict[str, Any]] = [{"proxy": number} for number in range(count)]
+        if folds:
+            kinds = [{"proxy": fold, "fold": (fold, folds)} for fold in range(folds)]
+        if variants:
+            kinds = [{"proxy": 0, **self._variant(**settings)} for settings in variants]
+        return [self._train("proxy", None, None, 1.0, "epochs", **kind) for kind in kinds]
+
+    def _variant(self, share: float = 1.0, split: str = "pool") -> dict[str, Any]:
+        if split == "pool":
+            return {"share": share}
+        if not self.scale.holdout and split not in self.entry.splits:
+            raise UserError(
+                f"{self.where}.holdout: an arm trains a proxy on held-out examples, but {self.entry.name} has no"
+                f" split '{split}'. Set `holdout` to their number."
+            )
+        return {"share": share, "split": split}
 
     def _train(
         self,
@@ -342,6 +363,8 @@ class _Grid:
         length: Length,
         proxy: int | None = None,
         fold: tuple[int, int] | None = None,
+        share: float = 1.0,
+        split: str | None = None,
     ) -> Ref:
         """Add one training with the settings under `key` of the scale and the arm."""
         training, where = self._training(key), f"{self._owner(key)}.{key}"
@@ -356,12 +379,13 @@ class _Grid:
             fraction=fraction,
             trainer=_plugged(trainer, training.trainer.params, f"{where}.trainer.params"),
             model=_plugged(model, training.model.params, f"{where}.model.params"),
-            epochs=training.epochs,
+            epochs=max(1, round_half_up(share * training.epochs)),
             steps_as=self.n if length == "steps" else None,
             min_steps=training.min_steps,
             batch_size=training.batch_size,
             proxy=proxy,
             fold=fold,
+            split=split,
         )
         return self.graph.add(self.suite.name, spec, trainer, model)
 

@@ -77,7 +77,7 @@ class TrainSpec(Seeded):
 
     It lasts `epochs` passes over what it is given or, for equal-step training, over `steps_as` examples.
     `proxy` numbers a model that is trained to select by, and has random draws of its own; with `fold` (k,
-    of K) it does not see the k-th part of the data.
+    of K) it does not see the k-th part of the data. `split` names what it is trained on instead of the pool.
     """
 
     stage: ClassVar[str] = "train"
@@ -94,6 +94,7 @@ class TrainSpec(Seeded):
     batch_size: int
     proxy: int | None
     fold: tuple[int, int] | None
+    split: str | None
 
     def slug(self) -> str:
         base = (

@@ -39,6 +39,7 @@ class TrainCase:
             batch_size=self.batch_size,
             proxy=None,
             fold=None,
+            split=None,
         )
 
     @property

@@ -2,7 +2,8 @@
 
 `kmeans` clusters the proxy's embeddings (faiss, several restarts); `few_labels` fits a linear
 classifier by L-BFGS on a few labelled examples and predicts the rest, as the release does on CLIP
-features (500 labels, weight decay 1e-3, 500 steps); `labels` takes the true classes, an oracle.
+features (500 labels, weight decay 1e-3, 500 steps); `labels` takes the true classes, an oracle. `zero_shot`
+takes the class whose name the image is most similar to, by an image-text proxy (the ClipCov release).
 """
 
 from __future__ import annotations
@@ -16,21 +17,27 @@ from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
 from winnow.seeds import derive, generator
 from winnow.signals.engine.view import SignalView
+from winnow.train.engine.options import TEMPLATES, Templates
+
+ROWS = 2**16
 
 
 class LatentClassParams(Params):
     """`k` None means as many classes as the dataset has."""
 
-    source: Literal["kmeans", "few_labels", "labels"] = "kmeans"
+    source: Literal["kmeans", "few_labels", "labels", "zero_shot"] = "kmeans"
     k: int | None = Field(default=None, ge=1)
     labelled: int = Field(default=500, ge=1)
     penalty: float = Field(default=1e-3, ge=0)
     iterations: int = Field(default=500, ge=1)
     restarts: int = Field(default=5, ge=1)
+    templates: Templates = TEMPLATES
 
 
 def needs(params: LatentClassParams) -> Signals:
-    return {} if params.source == "labels" else {"embeddings": {}}
+    if params.source == "labels":
+        return {}
+    return {"embeddings": {}, "model": {}} if params.source == "zero_shot" else {"embeddings": {}}
 
 
 @plugin(
@@ -50,7 +57,16 @@ def compute(params: LatentClassParams, view: SignalView) -> np.ndarray:
     embeddings = np.asarray(view.signals["embeddings"], dtype=np.float32)
     if params.source == "kmeans":
         return _kmeans(embeddings, params, view)
+    if params.source == "zero_shot":
+        from winnow.signals.engine.encode import class_prompts
+
+        return _nearest(embeddings, class_prompts(view.proxies[0], params.templates))
     return _few_labels(embeddings, labels, params, view)
+
+
+def _nearest(embeddings: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    parts = np.array_split(embeddings, len(embeddings) // ROWS + 1)
+    return np.concatenate([(part @ classes.T).argmax(axis=1) for part in parts]).astype(np.int64)
 
 
 def _kmeans(embeddings: np.ndarray, params: LatentClassParams, view: SignalView) -> np.ndarray:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from winnow import registry
 from winnow.data.dataset import Dataset
+from winnow.errors import UserError
 from winnow.evaluate.engine.view import EvaluationView
 from winnow.plan.specs import EvaluateSpec
 from winnow.seeds import generator
@@ -25,11 +28,15 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     artefact.facts["device_used"] = job.device if "model" in protocol.needs(params) else "cpu"
     for seed in spec.seeds:
         with artefact.timed(seed):
+            encoders = _Encoders(job, data, folder, seed)
             view = EvaluationView(
                 data=data,
                 read=lambda name, seed=seed: verified(folder, f"s{seed}/{name}"),  # type: ignore[misc]
                 random=generator(spec.root_seed, "evaluation", seed),
-                encode=_encoder(job, data, folder, seed),
+                encode=encoders.split,
+                encode_images=encoders.images,
+                encode_texts=encoders.texts,
+                encode_classes=encoders.classes,
                 budget=spec.budget,
             )
             metrics = protocol.function(params, view)
@@ -37,16 +44,45 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
             write_json(artefact.folder(seed) / "metrics.json", {"version": spec.version, "metrics": rows})
 
 
-def _encoder(job: Job[EvaluateSpec], data: Dataset, folder: Path, seed: int) -> Callable[[str], np.ndarray]:
-    def encode(split: str) -> np.ndarray:
+class _Encoders:
+    """One repetition's model, loaded when a protocol first asks for features."""
+
+    def __init__(self, job: Job[EvaluateSpec], data: Dataset, folder: Path, seed: int) -> None:
+        self.data, self.folder, self.seed, self.device_name = data, folder, seed, job.device
+
+    @cached_property
+    def model(self) -> Any:
         from winnow.train.engine.device import pick_device
-        from winnow.train.engine.features import features
-        from winnow.train.engine.task import statistics
         from winnow.train.engine.trained import load_trained
 
-        device = pick_device(job.device)
-        encoder = load_trained(folder, seed, data).get_submodule("encoder").to(device)
-        mean, std = statistics(data, device)
-        return np.ascontiguousarray(features(encoder, data.images(split), mean, std).numpy())
+        return load_trained(self.folder, self.seed, self.data).to(pick_device(self.device_name))
 
-    return encode
+    @cached_property
+    def towers(self) -> Any:
+        if not hasattr(self.model, "text"):
+            raise UserError(f"{self.folder}: the model reads no texts; give `training` the trainer clip.")
+        return self.model
+
+    def split(self, name: str) -> np.ndarray:
+        return self.images(self.data.images(name))
+
+    def images(self, images: np.ndarray) -> np.ndarray:
+        from torch.nn.functional import normalize
+
+        from winnow.train.engine.features import features
+        from winnow.train.engine.task import statistics
+
+        encoder = self.model.get_submodule("encoder")
+        found = features(encoder, images, *statistics(self.data, next(encoder.parameters()).device))
+        found = normalize(found, dim=1) if hasattr(self.model, "text") else found
+        return np.ascontiguousarray(found.numpy())
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        from winnow.train.engine.image_text import text_features
+
+        return text_features(self.towers, texts)
+
+    def classes(self, templates: Sequence[str]) -> np.ndarray:
+        from winnow.train.engine.image_text import class_features
+
+        return class_features(self.towers, self.data.classes, templates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ class EvaluationView:
 
     folder: what the subject wrote for this repetition; `read` verifies a file of it before use.
     random: generator of this repetition's validation split, the same for every arm.
-    encode: frozen features of a split by the trained encoder, (n, d) float32 (protocols that need `model`).
+    encode: frozen features of a split by the trained encoder, (n, d) float32 (protocols that need `model`);
+    encode_images: the same of uint8 images (n, h, w, c). Of image-text models they have norm 1, and
+    encode_texts: features of texts, encode_classes: of the classes' prompts, in the same space.
     budget: how many examples of a selection's full ordering were taken, or None where it is cut already.
     """
 
@@ -25,4 +27,7 @@ class EvaluationView:
     read: Callable[[str], Path]
     random: np.random.Generator
     encode: Callable[[str], np.ndarray]
+    encode_images: Callable[[np.ndarray], np.ndarray]
+    encode_texts: Callable[[Sequence[str]], np.ndarray]
+    encode_classes: Callable[[Sequence[str]], np.ndarray]
     budget: int | None = None

@@ -27,6 +27,12 @@ def compiled(function: Callable[..., None]) -> Callable[..., None]:
     return made
 
 
+def serial(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function of arrays whose steps follow from each other: one core."""
+    made: Callable[..., None] = numba.njit(cache=True)(function)
+    return made
+
+
 def summing(function: Callable[..., None]) -> Callable[..., None]:
     """Compile as above, sums in an order that suits vector instructions.
 

@@ -1,16 +1,18 @@
-"""Embeddings of a pool, averaged over augmented views."""
+"""Embeddings of a pool: of its images, averaged over augmented views, and of its captions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from winnow.errors import UserError
 from winnow.seeds import derive
-from winnow.signals.engine.view import SignalView
+from winnow.signals.engine.view import Proxy, SignalView
 from winnow.train.engine.features import features
+from winnow.train.engine.image_text import class_features, text_features
 from winnow.train.engine.task import statistics
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
     """Return mean unit-norm embeddings of the pool, (n, d) float32."""
     trained = view.proxies[0].load()
-    model = trained if params.layer == "projection" else trained.encoder
+    model = trained.encoder if params.layer == "backbone" or hasattr(trained, "text") else trained
     mean, std = statistics(view.data, view.proxies[0].device)
     images = view.data.pool_images()
     if not params.augment_views:
@@ -33,3 +35,29 @@ def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
         torch.manual_seed(derive(view.root_seed, "augmentation", view.seed, "signal", draw))
         total = total + functional.normalize(features(model, images, mean, std, augment), dim=1)
     return (total / params.augment_views).numpy()
+
+
+def image_features(proxy: Proxy, split: str | None = None) -> np.ndarray:
+    """Return unit-norm features of the images of the pool, or of a split, (n, d) float32."""
+    images = proxy.data.pool_images() if split is None else proxy.data.images(split)
+    mean, std = statistics(proxy.data, proxy.device)
+    found = features(proxy.load().encoder, images, mean, std)
+    return functional.normalize(found, dim=1).numpy()
+
+
+def caption_features(proxy: Proxy) -> np.ndarray:
+    """Return unit-norm features of the pool's captions, (n, d) float32."""
+    return text_features(towers(proxy), proxy.data.pool_captions())
+
+
+def class_prompts(proxy: Proxy, templates: tuple[str, ...]) -> np.ndarray:
+    """Return one unit-norm row per class of the data, (classes, d) float32."""
+    return class_features(towers(proxy), proxy.data.classes, templates)
+
+
+def towers(proxy: Proxy) -> Any:
+    """Return the proxy; one without a text tower is an error."""
+    model = proxy.load()
+    if not hasattr(model, "text"):
+        raise UserError(f"{proxy.folder}: the proxy reads no captions; give `proxy` the trainer clip.")
+    return model

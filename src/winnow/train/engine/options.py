@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from winnow.registry import Params
 
 Precision = Literal["auto", "bf16", "fp32"]
+Templates = Annotated[tuple[Annotated[str, Field(pattern=r"\{\}")], ...], Field(min_length=1)]
+TEMPLATES = ("{}", "a photo of a {}.")
+"""Prompts, with {} where the name of a class goes."""
+
+TrainedOn = Literal["pool", "validation"]
+"""What a proxy is trained on: what methods choose from, or the examples that were held out of it."""
 
 
 class AugmentParams(Params):

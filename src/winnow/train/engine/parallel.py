@@ -135,7 +135,7 @@ def share_file(path: Path, device: torch.device) -> None:
         write_atomic(path, values.cpu().numpy().tobytes())
 
 
-def spread(model: nn.Module) -> Callable[[Tensor], Tensor]:
+def spread(model: nn.Module) -> Callable[..., Tensor]:
     """Return the model as a function of global batches (b, ...) that computes this process's share alone.
 
     It returns the outputs of all b rows. A gradient with respect to them must be the same in every process.
@@ -147,10 +147,10 @@ def spread(model: nn.Module) -> Callable[[Tensor], Tensor]:
     _share_statistics(model)
     shared = DistributedDataParallel(model)
 
-    def forward(inputs: Tensor) -> Tensor:
-        rank, size, rows = distributed.get_rank(), distributed.get_world_size(), len(inputs)
+    def forward(*inputs: Tensor) -> Tensor:
+        rank, size, rows = distributed.get_rank(), distributed.get_world_size(), len(inputs[0])
         own = slice(rows * rank // size, rows * (rank + 1) // size)
-        outputs: Tensor = _Gather.apply(shared(inputs[own]).float(), own, rows)
+        outputs: Tensor = _Gather.apply(shared(*(values[own] for values in inputs)).float(), own, rows)
         return outputs
 
     return forward

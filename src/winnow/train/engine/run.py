@@ -29,7 +29,8 @@ def train_all(job: Job[TrainSpec]) -> None:
 def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> None:
     spec = job.spec
     data = Dataset.open(job.input(spec.data))
-    images, labels = (to_tensor(data.pool_images(), device), torch.from_numpy(data.pool_labels()).to(device))
+    part = data if spec.split is None else data.with_pool(spec.split)
+    images, labels = (to_tensor(part.pool_images(), device), torch.from_numpy(part.pool_labels()).to(device))
     mean, std = statistics(data, device)
     trainer = registry.load("train", spec.trainer.name, "spec: trainer.name")
     model = registry.load("models", spec.model.name, "spec: model.name")
@@ -37,13 +38,14 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
     counts = {}
     for seed in spec.seeds:
         with artefact.timed(seed) as cost:
-            rows, weights, rounds = _rows(job, seed, data)
+            rows, weights, rounds = _rows(job, seed, part)
             counts[str(seed)] = len(rows) // rounds
             task = Task(
                 images=images,
                 labels=labels,
                 rows=torch.from_numpy(rows).to(device),
                 weights=None if weights is None else torch.from_numpy(weights).to(device),
+                captions=part.pool_captions,
                 rounds=rounds,
                 mean=mean,
                 std=std,

@@ -1,4 +1,4 @@
-"""Loading what a trainer saved: an encoder with its projection (contrastive) or its classifier."""
+"""Loading what a trainer saved: an encoder with its projection (contrastive), classifier or text tower."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from winnow.plan.specs import TrainSpec
 from winnow.store import read_json, verified
 from winnow.train.engine.classifier import load_classifier
 from winnow.train.engine.contrastive import load_contrastive
+from winnow.train.engine.image_text import load_towers
 
 
 def load_trained(folder: Path, seed: int, data: Dataset) -> nn.Module:
     """Load one repetition's model of a training artefact, in evaluation mode; files are verified first.
 
-    The module has `encoder`, and `projection` or `head`, whichever it was trained with.
+    The module has `encoder`, and `projection`, `head` or `text`, whichever it was trained with.
     """
     spec = TrainSpec.model_validate(read_json(verified(folder, "spec.json")))
     network = registry.load("models", spec.model.name, f"{folder}/spec.json: model.name")
     params = network.params(**spec.model.params)
     size, _, channels = data.shape
     with safe_open(verified(folder, f"s{seed}/model.safetensors"), framework="pt") as file:
-        classifies = "head.weight" in file.keys()  # noqa: SIM118 (not a mapping)
-    if classifies:
+        names = set(file.keys())
+    if "logit_scale" in names:
+        return load_towers(folder, seed, params, size)
+    if "head.weight" in names:
         return load_classifier(folder, seed, network, params, channels, size, len(data.classes))
     return load_contrastive(folder, seed, network, params, channels, size)

@@ -1,0 +1,119 @@
+"""Zero-shot classification and retrieval of an image-text model at its last epoch.
+
+An image has the class whose prompts, averaged over templates, its features are most similar to. Retrieval ranks
+all captions of a split for an image, and all images for a caption; equal captions are equally right, so that a
+product's twin is no mistake. Shifts are measured at every strength, and averaged over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from winnow.errors import UserError
+from winnow.registry import Params, Signals, plugin
+from winnow.train.engine.options import TEMPLATES, Templates
+
+if TYPE_CHECKING:
+    from winnow.evaluate.engine.view import EvaluationView
+
+STRENGTHS = (1, 2, 3, 4, 5)
+AT_ONCE = 1024
+
+
+class ZeroShotParams(Params):
+    """top: k of the top-k accuracies. recall: k of the recalls. splits: measured besides the test split."""
+
+    templates: Templates = TEMPLATES
+    top: tuple[int, ...] = (5,)
+    recall: tuple[int, ...] = (1, 5, 10)
+    corruptions: tuple[Literal["greyscale", "blur", "noise", "crop", "colour"], ...] = ()
+    splits: tuple[Literal["validation"], ...] = ()
+
+
+def needs(_: ZeroShotParams) -> Signals:
+    return {"model": {}}
+
+
+@plugin(params=ZeroShotParams, needs=needs, source="Radford et al. 2021, arXiv 2103.00020, section 3.1")
+def evaluate(params: ZeroShotParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
+    """Return accuracies and recalls, as fractions, each with its number of examples."""
+    prompts = view.encode_classes(params.templates)
+    images = view.encode("test")
+    found = classification(images @ prompts.T, _labels(view, "test"), params.top, "zero_shot")
+    for split in params.splits:
+        scores = view.encode(split) @ prompts.T
+        found |= classification(scores, _labels(view, split), params.top, f"{split}_zero_shot")
+    if params.recall:
+        found |= retrieval(images, view.encode_texts(view.data.captions("test")), params.recall)
+    found |= dict(_shifted(params, view, prompts))
+    return found
+
+
+def _labels(view: EvaluationView, split: str) -> np.ndarray:
+    if not view.data.has_labels(split):
+        raise UserError(f"zero_shot: split '{split}' of {view.data.name} has no labels")
+    return np.asarray(view.data.labels(split))
+
+
+def classification(
+    scores: np.ndarray, labels: np.ndarray, top: tuple[int, ...], name: str
+) -> dict[str, tuple[float, int]]:
+    """Return top-1, its mean over the classes that occur, and top-k accuracies.
+
+    scores: (n, classes). A class ties with another: the one that comes first is taken.
+    """
+    n = len(labels)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, : max((1, *top))]
+    hit = order == labels[:, None]
+    right = hit[:, 0]
+    per_class = [right[labels == label].mean() for label in np.unique(labels)]
+    found = {
+        f"{name}_accuracy": (float(right.mean()), n),
+        f"{name}_balanced_accuracy": (float(np.mean(per_class)), n),
+    }
+    return found | {f"{name}_top{k}_accuracy": (float(hit[:, :k].any(axis=1).mean()), n) for k in top}
+
+
+def retrieval(images: np.ndarray, texts: np.ndarray, recall: tuple[int, ...]) -> dict[str, tuple[float, int]]:
+    """Return recall at k both ways: the share of queries with a right answer among the k most similar.
+
+    images, texts: (n, d), row i of one belongs to row i of the other; rows with equal texts are right as well.
+    """
+    same = np.unique(texts, axis=0, return_inverse=True)[1].ravel()
+    found = {}
+    for name, queries, candidates in (("image_to_text", images, texts), ("text_to_image", texts, images)):
+        ranks = np.concatenate(list(_ranks(queries, candidates, same)))
+        found |= {f"{name}_recall_at_{k}": (float((ranks < k).mean()), len(ranks)) for k in recall}
+    return found
+
+
+def _ranks(queries: np.ndarray, candidates: np.ndarray, same: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield how many wrong candidates are at least as similar as the best right one; ties count against."""
+    for start in range(0, len(queries), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        scores = queries[part] @ candidates.T
+        is_right = same[part, None] == same
+        best = np.where(is_right, scores, -np.inf).max(axis=1)
+        yield ((scores >= best[:, None]) & ~is_right).sum(axis=1)
+
+
+def _shifted(
+    params: ZeroShotParams, view: EvaluationView, prompts: np.ndarray
+) -> Iterator[tuple[str, tuple[float, int]]]:
+    if not params.corruptions:
+        return
+    from winnow.evaluate.engine.corruptions import corrupted
+
+    original, labels = np.asarray(view.data.images("test")), _labels(view, "test")
+    values = []
+    for kind in params.corruptions:
+        for strength in STRENGTHS:
+            images = view.encode_images(corrupted(original, kind, strength))
+            right = ((images @ prompts.T).argmax(axis=1) == labels).mean()
+            values.append(float(right))
+            yield f"{kind}_{strength}_accuracy", (float(right), len(labels))
+    yield "shifted_accuracy", (float(np.mean(values)), len(labels))

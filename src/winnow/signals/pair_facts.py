@@ -1,0 +1,67 @@
+"""What can be said of a pair without a model: length and language of its caption, size of its image.
+
+The columns are what DataComp's rules look at. A caption names a class if one of its words is a word of a class
+name, the plural aside: DataComp asks whether a word is a synset of ImageNet-21k, which is the list of classes of its
+target. Sizes are those before the image was resized, where the table has `width` and `height`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from winnow.registry import Params, plugin
+from winnow.signals.engine.view import SignalView
+
+COLUMNS = ("words", "characters", "is_english", "names_class", "min_side", "aspect")
+WORD = re.compile(r"[a-z]+")
+NOT_NAMES = frozenset({"and", "or", "of", "the", "a", "an", "with", "for", "in", "on", "to"})
+
+
+@plugin(source="Gadre et al. 2023, arXiv 2304.14108, appendix; py3langid for the language")
+def compute(params: Params, view: SignalView) -> np.ndarray:
+    """Return (n, 6) float32, columns as in `COLUMNS`."""
+    captions = view.data.pool_captions()
+    names = class_words(view.data.classes)
+    columns = [
+        [len(text.split()) for text in captions],
+        [len(text) for text in captions],
+        english(captions),
+        [bool(names & stems(text)) for text in captions],
+        *_sides(view),
+    ]
+    return np.column_stack(columns).astype(np.float32)
+
+
+def class_words(classes: Iterable[str]) -> set[str]:
+    """Return the words that class names are made of."""
+    return {word for name in classes for word in stems(name)} - NOT_NAMES
+
+
+def stems(text: str) -> set[str]:
+    """Return the words of a text in lower case, without a plural s."""
+    return {word.removesuffix("s") for word in WORD.findall(text.lower())}
+
+
+def english(captions: list[str]) -> list[bool]:
+    """Return which captions are most likely English among the languages that the library knows."""
+    import py3langid
+
+    known: dict[str, bool] = {}
+    for text in captions:
+        if text not in known:
+            known[text] = py3langid.classify(text)[0] == "en"
+    return [known[text] for text in captions]
+
+
+def _sides(view: SignalView) -> tuple[np.ndarray, np.ndarray]:
+    height, width, _ = view.data.shape
+    heights, widths = [], []
+    for split in view.data.pool:
+        table, n = view.data.table(split), view.data.n(split)
+        heights.append(table.get("height", np.full(n, height)))
+        widths.append(table.get("width", np.full(n, width)))
+    h, w = np.concatenate(heights).astype(np.float64), np.concatenate(widths).astype(np.float64)
+    return np.minimum(h, w), np.maximum(h, w) / np.minimum(h, w)
