@@ -98,6 +98,7 @@ def test_every_reader_has_options_and_read() -> None:
         "jsonl",
         "csv",
         "bundled",
+        "digit_captions",
     } <= set(reader_names())
     for name in reader_names():
         module = reader_module(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from winnow.data.batch import Images, Labels
 from winnow.errors import UserError, unknown
@@ -77,6 +78,10 @@ class Dataset:
     def clean_labels(self, split: str) -> Labels:
         """Return the labels before the dataset was relabelled, int64 (n,): for evaluations alone."""
         return cast(Labels, self._array(split, "clean_labels"))
+
+    def swapped(self, split: str) -> npt.NDArray[np.bool_]:
+        """Return which captions were moved here from another example, bool (n,): for evaluations alone."""
+        return cast("npt.NDArray[np.bool_]", self._array(split, "swapped"))
 
     def ids(self, split: str) -> list[str]:
         """Return the examples' identifiers, which outlive limits and subsets."""

@@ -39,7 +39,8 @@ def prepare(
 
     Writes per split `<split>_images.npy` (uint8 n, h, w, c), `<split>_labels.npy` (int64 n) and
     `<split>_table.parquet` where the data have them, `<split>_ids.parquet`, and `dataset.json`; for
-    relabelled data also `train_clean_labels.npy`. Peak memory: one batch of images, all labels and tables.
+    relabelled data also `train_clean_labels.npy`, for swapped captions `train_swapped.npy` (bool n). Peak
+    memory: one batch of images, all labels and tables.
     Raises `UserError` if the files are not what the entry states.
     """
     limits = limits or {}
@@ -58,7 +59,11 @@ def prepare(
         if holdout:
             writers["validation"] = train.cut(holdout, "validation", seed)
         for split, writer in writers.items():
-            writer.finish(limits.get(split), seed)
+            writer.settle(limits.get(split), seed)
+        if entry.recaption is not None:
+            train.recaption(entry.recaption, seed)
+        for writer in writers.values():
+            writer.write()
         facts = _facts(entry, classes, writers, limits, seed) | {"pool": list(pool)}
         (out / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

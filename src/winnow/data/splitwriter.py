@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow.data.batch import Batch, Images, Labels, chunks
-from winnow.errors import UserError
-from winnow.plan.catalogue import DatasetEntry
+from winnow.data.recaption import recaptioned
+from winnow.errors import UserError, one_of
+from winnow.plan.catalogue import DatasetEntry, Recaption
 
 if TYPE_CHECKING:
     import pandas
@@ -48,6 +49,7 @@ class SplitWriter:
         self.labels: Labels | None = None
         self.clean_labels: Labels | None = None
         self.images: Images | None = None
+        self.swapped: npt.NDArray[np.bool_] | None = None
         self.tables: list[pandas.DataFrame] = []
         width = len(str(n - 1))
         self.ids: npt.NDArray[np.object_] = np.array(
@@ -122,8 +124,8 @@ class SplitWriter:
         self._select(np.setdiff1d(np.arange(self.n), rows))
         return part
 
-    def finish(self, keep: int | None, seed: int) -> None:
-        """Check that the split is whole, keep the part asked for, and write all but the images."""
+    def settle(self, keep: int | None, seed: int) -> None:
+        """Check that the split is whole and keep the part asked for."""
         if not self.filled.all():
             held = int(self.filled.sum())
             raise UserError(f"{self.where}: the files hold {held} examples, datasets.yaml states {self.n}.")
@@ -137,10 +139,34 @@ class SplitWriter:
             )
         if keep is not None and keep < self.n:
             self._keep(keep, seed)
+
+    def recaption(self, change: Recaption, seed: int) -> None:
+        """Put noise into the captions of the examples that are kept, and note which were swapped."""
+        table = self.whole_table()
+        if table is None or "caption" not in table:
+            columns = one_of(table.columns) if table is not None else "no table"
+            raise UserError(f"{self.where}: `recaption` needs a column 'caption'. The split has {columns}.")
+        if table["caption"].isna().any():
+            row = int(np.argmax(table["caption"].isna()))
+            raise UserError(f"{self.where}, example {row}: has no caption; set `require: [caption]`.")
+        rng = np.random.default_rng([seed, zlib.crc32(b"recaption")])
+        captions, self.swapped = recaptioned(table["caption"].tolist(), change, rng)
+        self.tables = [table.assign(caption=captions)]
+
+    def whole_table(self) -> pandas.DataFrame | None:
+        """Return the rows of the table in order, or None if the split has no table."""
+        import pandas
+
+        return pandas.concat(self.tables).sort_index() if self.tables else None
+
+    def write(self) -> None:
+        """Write all but the images, which are there already."""
         if self.labels is not None:
             np.save(self.out / f"{self.split}_labels.npy", self.labels, allow_pickle=False)
         if self.clean_labels is not None:
             np.save(self.out / f"{self.split}_clean_labels.npy", self.clean_labels, allow_pickle=False)
+        if self.swapped is not None:
+            np.save(self.out / f"{self.split}_swapped.npy", self.swapped, allow_pickle=False)
         self._write_tables()
 
     def _keep(self, keep: int, seed: int) -> None:
@@ -173,9 +199,9 @@ class SplitWriter:
         pandas.DataFrame({"id": self.ids.astype(str)}).to_parquet(
             self.out / f"{self.split}_ids.parquet", index=False
         )
-        if not self.tables:
+        table = self.whole_table()
+        if table is None:
             return
-        table = pandas.concat(self.tables).sort_index()
         try:
             table.to_parquet(self.out / f"{self.split}_table.parquet", index=False)
         except (pyarrow.ArrowException, ValueError) as error:

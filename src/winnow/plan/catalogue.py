@@ -93,6 +93,26 @@ class Relabel(ReaderOptions):
         return {self.file} if self.file else set()
 
 
+class Recaption(Frozen):
+    """Noise in the training captions; the other splits and a held-out part keep theirs.
+
+    `swap` moves that share of the captions to other examples. `mask` takes that share of the words out, and
+    `random_words` puts random words of the training captions in their places: the control that keeps lengths.
+    """
+
+    swap: Annotated[float, Field(gt=0, le=1)] | None = None
+    mask: Annotated[float, Field(gt=0, lt=1)] | None = None
+    random_words: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if (self.swap, self.mask, self.random_words) == (None, None, None):
+            raise ValueError("give `swap`, `mask` or `random_words`.")
+        if self.mask and self.random_words:
+            raise ValueError("`mask` and `random_words` change the same words; give one of them.")
+        return self
+
+
 class DatasetEntry(Frozen):
     """One dataset. `shape` is (height, width, channels) in pixels; `splits` gives the number of examples."""
 
@@ -109,6 +129,7 @@ class DatasetEntry(Frozen):
     n_classes: PositiveInt | None = None
     files: tuple[FileEntry, ...] = ()
     relabel: Relabel | None = None
+    recaption: Recaption | None = None
     note: str = ""
 
     @model_validator(mode="after")
@@ -117,6 +138,8 @@ class DatasetEntry(Frozen):
             raise ValueError(f"`splits` lacks 'train'; it gives {', '.join(self.splits) or 'none'}.")
         if (self.shape is None) != (self.kind == "text"):
             raise ValueError(f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`.")
+        if self.recaption and self.kind != "pairs":
+            raise ValueError(f"`recaption` is for data of kind 'pairs'; this is of kind '{self.kind}'.")
         if self.classes and self.n_classes not in (None, len(self.classes)):
             raise ValueError(f"`n_classes` is {self.n_classes} but `classes` names {len(self.classes)}.")
         for what, names in (("class", self.classes), ("file", [file.name for file in self.files])):
@@ -133,6 +156,7 @@ class DatasetEntry(Frozen):
     def content(self) -> dict[str, Any]:
         """Return the fields that say what the data are; titles, licences and addresses change no result."""
         words = {"title": True, "licence": True, "homepage": True, "note": True}
+        words |= {"recaption": True} if self.recaption is None else {}
         return self.model_dump(mode="json", exclude=words | {"files": {"__all__": {"urls", "note", "of"}}})
 
 

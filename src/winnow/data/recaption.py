@@ -1,0 +1,75 @@
+"""Noise in captions: moved to other examples, thinned out, or with random words put in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from winnow.plan.catalogue import Recaption
+
+Mask = npt.NDArray[np.bool_]
+
+
+def recaptioned(
+    captions: Sequence[str], change: Recaption, rng: np.random.Generator
+) -> tuple[list[str], Mask | None]:
+    """Return the captions with the noise that `change` asks for, and which were swapped (None: no swapping).
+
+    Swapping comes first. `mask` and `random_words` of one seed choose the same words; one word of a caption
+    always stays, so that none ends empty.
+    """
+    found, swapped = list(captions), None
+    if change.swap:
+        found, swapped = swap(found, change.swap, rng)
+    share = change.mask or change.random_words
+    if share:
+        vocabulary = sorted({word for caption in captions for word in caption.split()})
+        chosen = [_chosen(len(caption.split()), share, rng) for caption in found]
+        words = vocabulary if change.random_words else None
+        found = [_changed(caption, at, words, rng) for caption, at in zip(found, chosen, strict=True)]
+    return found, swapped
+
+
+def swap(captions: Sequence[str], share: float, rng: np.random.Generator) -> tuple[list[str], Mask]:
+    """Return the captions after a share of them, drawn at random, changed places among themselves.
+
+    No caption lands on an example with the same text as long as no text makes up more than half of those
+    drawn: wherever a random permutation does that, the place is exchanged with a random one of those where
+    both texts differ, and there is always one. Else a caption that cannot be helped stays, and the mask
+    says so. O(m) for m swapped captions, and O(m) for each that is exchanged.
+    """
+    n = len(captions)
+    texts = np.unique(np.array(captions, dtype=object).astype(str), return_inverse=True)[1]
+    rows = rng.permutation(n)[: round(share * n)]
+    own, source = texts[rows], rng.permutation(rows)
+    for place in np.flatnonzero(own == texts[source]):
+        if own[place] != texts[source[place]]:
+            continue
+        free = np.flatnonzero((own != own[place]) & (texts[source] != own[place]))
+        if len(free):
+            other = rng.choice(free)
+            source[[place, other]] = source[[other, place]]
+    found = list(captions)
+    for row, origin in zip(rows, source, strict=True):
+        found[row] = captions[origin]
+    swapped = np.zeros(n, dtype=bool)
+    swapped[rows] = own != texts[source]
+    return found, swapped
+
+
+def _chosen(words: int, share: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the places of share x words words, rounded at random to be right on average, but not all."""
+    count = int(np.floor(share * words + rng.random()))
+    return rng.permutation(words)[: min(count, max(words - 1, 0))]
+
+
+def _changed(
+    caption: str, places: npt.NDArray[np.int64], vocabulary: list[str] | None, rng: np.random.Generator
+) -> str:
+    """Return the caption without the words at these places, or with random ones of `vocabulary` there."""
+    words: list[str | None] = list(caption.split())
+    for place in places:
+        words[place] = vocabulary[rng.integers(len(vocabulary))] if vocabulary else None
+    return " ".join(word for word in words if word is not None)
