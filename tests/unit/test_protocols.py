@@ -22,7 +22,10 @@ RNG = np.random.default_rng(0)
 
 
 def measure(name: str, folder: Path, budget: int | None = None, **data: Any) -> dict[str, tuple[float, int]]:
-    view = EvaluationView(SimpleNamespace(**data), folder.joinpath, RNG, lambda split: RNG.random(1), budget)  # type: ignore[arg-type]
+    def draw(_: object) -> np.ndarray:
+        return RNG.random(1)
+
+    view = EvaluationView(SimpleNamespace(**data), folder.joinpath, RNG, draw, draw, draw, draw, budget)  # type: ignore[arg-type]
     found: dict[str, tuple[float, int]] = registry.load("evaluate", name, "test").function(Params(), view)
     return found
 

@@ -1,8 +1,9 @@
 """Zero-shot classification and retrieval of an image-text model at its last epoch.
 
-An image has the class whose prompts, averaged over templates, its features are most similar to. Retrieval ranks
-all captions of a split for an image, and all images for a caption; equal captions are equally right, so that a
-product's twin is no mistake. Shifts are measured at every strength, and averaged over all of them.
+An image has the class whose prompts, averaged over templates, its features are most similar to. Retrieval
+ranks all captions of a split for an image, and all images for a caption; equal captions are equally right,
+so that a product's twin is no mistake. Shifts are measured at every strength, and averaged over all of
+them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import Field
 
 from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
@@ -81,10 +81,11 @@ def classification(
 def retrieval(images: np.ndarray, texts: np.ndarray, recall: tuple[int, ...]) -> dict[str, tuple[float, int]]:
     """Return recall at k both ways: the share of queries with a right answer among the k most similar.
 
-    images, texts: (n, d), row i of one belongs to row i of the other; rows with equal texts are right as well.
+    images, texts: (n, d), row i of one belongs to row i of the other; rows with equal texts are right as
+    well.
     """
     same = np.unique(texts, axis=0, return_inverse=True)[1].ravel()
-    found = {}
+    found: dict[str, tuple[float, int]] = {}
     for name, queries, candidates in (("image_to_text", images, texts), ("text_to_image", texts, images)):
         ranks = np.concatenate(list(_ranks(queries, candidates, same)))
         found |= {f"{name}_recall_at_{k}": (float((ranks < k).mean()), len(ranks)) for k in recall}

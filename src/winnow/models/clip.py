@@ -1,8 +1,8 @@
 """Image towers of open_clip models: by the name of one of its configurations, or of one of ours.
 
 A model plugin builds what maps images to features, so this is the image tower, with its projection into the
-joint space. The trainer `clip` adds the text tower of the same configuration; any other trainer uses the image
-tower alone, which gives supervised training on the same backbone.
+joint space. The trainer `clip` adds the text tower of the same configuration; any other trainer uses the
+image tower alone, which gives supervised training on the same backbone.
 """
 
 from __future__ import annotations

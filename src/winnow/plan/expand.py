@@ -327,7 +327,8 @@ class _Grid:
         recorded: bool = False,
         variants: Sequence[Mapping[str, Any]] = (),
     ) -> list[Ref]:
-        """Add `count` independent proxies, `folds` that each leave out another part of the data, or `variants`.
+        """Add `count` independent proxies, `folds` that each leave out another part of the data, or
+        `variants`.
 
         A variant is trained for a `share` of the epochs, or on another `split` than the pool.
         """
@@ -349,8 +350,8 @@ class _Grid:
             return {"share": share}
         if not self.scale.holdout and split not in self.entry.splits:
             raise UserError(
-                f"{self.where}.holdout: an arm trains a proxy on held-out examples, but {self.entry.name} has no"
-                f" split '{split}'. Set `holdout` to their number."
+                f"{self.where}.holdout: an arm trains a proxy on held-out examples, but {self.entry.name} has"
+                f" no split '{split}'. Set `holdout` to their number."
             )
         return {"share": share, "split": split}
 

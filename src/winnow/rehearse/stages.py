@@ -151,7 +151,15 @@ def _grow_probe(
             "train": random.standard_normal((n, case.width)).astype(np.float32),
             "test": random.standard_normal((TEST, case.width)).astype(np.float32),
         }
-        view = EvaluationView(data, _unread, np.random.default_rng(0), arrays.__getitem__)
+        view = EvaluationView(
+            data=data,
+            read=_unread,
+            random=np.random.default_rng(0),
+            encode=arrays.__getitem__,
+            encode_images=lambda images: random.standard_normal((len(images), case.width), np.float32),
+            encode_texts=lambda texts: random.standard_normal((len(texts), case.width), np.float32),
+            encode_classes=lambda _: random.standard_normal((case.look.classes, case.width), np.float32),
+        )
         watch = Watch()
         plugin.function(params, view)
         taken = watch.seconds

@@ -1,8 +1,8 @@
 """C-RHO: RHO-loss for image-caption pairs, the baseline of the ClipCov paper.
 
-Keep the pairs that a model of held-out data matches well and a model at an early stage of training does not yet:
-learnable, worth learning, not learned (signal `reducible_similarity`). The paper does not say which models it
-takes; ours see the validation split, and a fifth of the proxy's epochs.
+Keep the pairs that a model of held-out data matches well and a model at an early stage of training does not
+yet: learnable, worth learning, not learned (signal `reducible_similarity`). The paper does not say which
+models it takes; ours see the validation split, and a fifth of the proxy's epochs.
 """
 
 from __future__ import annotations

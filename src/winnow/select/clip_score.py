@@ -1,8 +1,8 @@
 """CLIP score: keep the pairs whose image and caption are most similar to an image-text proxy.
 
 The rule of LAION and DataComp, as a share of the pool: thresholds on the cosine depend on the model. With
-`trained_on: validation` the proxy is a filter network that was trained on a small held-out set of clean pairs (DFN,
-Fang et al. 2023). `keep: low` is a negative control.
+`trained_on: validation` the proxy is a filter network that was trained on a small held-out set of clean
+pairs (DFN, Fang et al. 2023). `keep: low` is a negative control.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """ClipCov: subsets of image-caption pairs whose cross-covariance is close to that of all pairs.
 
-Paper (Joshi et al., AISTATS 2024): how CLIP generalises is governed by the image-text cross-covariance, so a
-subset should keep it within each latent class and hold little between classes. With unit embeddings a_i, b_i and
-S_ij = a_i . b_j where positive, a pair i of class k (n_k pairs) is worth
+Paper (Joshi et al., AISTATS 2024): how CLIP generalises is governed by the image-text cross-covariance, so
+a subset should keep it within each latent class and hold little between classes. With unit embeddings a_i,
+b_i and S_ij = a_i . b_j where positive, a pair i of class k (n_k pairs) is worth
 
     q_i = sum_j (S_ij + S_ji) / n_k + 2 a_i . b_i + l_i / 2 - c_i
 
-with l_i its similarity to the name of its class and c_i the similarity of image and caption to the centres of the
-other classes. The best pair of all is picked; every other pair i of its class k then loses (S_ij + S_ji) / n_k
-for the pick j, and the pick's own first and third term over n_k.
+with l_i its similarity to the name of its class and c_i the similarity of image and caption to the centres
+of the other classes. The best pair of all is picked; every other pair i of its class k then loses (S_ij +
+S_ji) / n_k for the pick j, and the pick's own first and third term over n_k.
 
 Released notebook (commit 25cc65f): the same terms, but a class is charged only at its 199th, 399th, ... pick
 (`period` 200), and then for all its picks so far (`over_all`), those that were charged before included. A
@@ -36,7 +36,7 @@ from winnow.select.engine.subset import Score, Subset, View, finite, subset
 
 
 class ClipCovParams(Params):
-    """cross, self_similarity, label, centre: weights of the terms; threshold None keeps negative similarities."""
+    """cross, self_similarity, label, centre: weights of the terms. threshold None keeps all similarities."""
 
     cross: float = Field(default=1.0, ge=0)
     self_similarity: float = Field(default=2.0, ge=0)
@@ -100,7 +100,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Cli
 def _similarity(
     view: View, images: np.ndarray, texts: np.ndarray, group: np.ndarray, params: ClipCovParams
 ) -> tuple[CrossSimilarity, np.ndarray]:
-    """Return one class's similarities, and its members in the order of their values, in which ties are broken."""
+    """Return one class's similarities, and its members in the order of their values, which breaks ties."""
     a, b = images[group].astype(np.float32), texts[group].astype(np.float32)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise UserError("clipcov: embeddings: a value is not finite")
@@ -114,10 +114,13 @@ def _gains(
     """Return q of a class's members, (n_k,) float64."""
     score = np.einsum("nd,nd->n", similarity.images, similarity.texts, dtype=np.float64)
     covered = params.cross * similarity.sums / len(labels)
-    return covered + params.self_similarity * score + params.label * labels - params.centre * closeness
+    worth = covered + params.self_similarity * score + params.label * labels - params.centre * closeness
+    return np.asarray(worth)
 
 
-def _centres(images: np.ndarray, texts: np.ndarray, groups: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _centres(
+    images: np.ndarray, texts: np.ndarray, groups: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the classes' mean images and mean texts, (classes, d) float64 each."""
     image_means = [images[group].mean(axis=0, dtype=np.float64) for group in groups]
     text_means = [texts[group].mean(axis=0, dtype=np.float64) for group in groups]
@@ -135,4 +138,4 @@ def _closeness(
     means = [each[place] for each in centres]
     if params.centres == "other":
         means = [(each.sum(axis=0) - each[place]) / max(others, 1) for each in centres]
-    return similarity.texts @ means[0] + similarity.images @ means[1]
+    return np.asarray(similarity.texts @ means[0] + similarity.images @ means[1])

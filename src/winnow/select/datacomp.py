@@ -2,13 +2,13 @@
 
     basic       English, more than `words` words, more than `characters` characters, shorter side at least
                 `min_side` pixels, longer side at most `aspect` times as long
-    text        English, and a word of the caption names a class of the target
-    image       English, at least two words, more than 5 characters, and the image lies in a cluster that the target's
+    text        English, and a word of the caption names a class of the target image       English, at least
+    two words, more than 5 characters, and the image lies in a cluster that the target's
                 images lie in
     clip_score  orders the pairs that pass by CLIP score; without it their order is random
 
-The rules say which pairs pass, not how many to keep. Here those that pass all rules come first; a budget above
-their number is filled with the others in the same order, and the facts say how many passed. As in the
+The rules say which pairs pass, not how many to keep. Here those that pass all rules come first; a budget
+above their number is filled with the others in the same order, and the facts say how many passed. As in the
 released code, "more than two words" is strict: two fail and three pass.
 """
 
@@ -87,11 +87,12 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Dat
 def passed(rule: Rule, view: View, params: DataCompParams) -> np.ndarray:
     """Return which pairs pass one rule, (n,) bool."""
     facts = finite(view, "pair_facts", "datacomp")
-    speaks = (facts[:, ENGLISH] > 0) | (not params.english)
+    speaks: np.ndarray = (facts[:, ENGLISH] > 0) | (not params.english)
     if rule == "basic":
         long_enough = (facts[:, WORDS] > params.words) & (facts[:, CHARACTERS] > params.characters)
-        return speaks & long_enough & (facts[:, MIN_SIDE] >= params.min_side) & (facts[:, ASPECT] <= params.aspect)
+        fits = (facts[:, MIN_SIDE] >= params.min_side) & (facts[:, ASPECT] <= params.aspect)
+        return np.asarray(speaks & long_enough & fits)
     if rule == "text":
-        return speaks & (facts[:, NAMES_CLASS] > 0)
+        return np.asarray(speaks & (facts[:, NAMES_CLASS] > 0))
     has_caption = (facts[:, WORDS] > 1) & (facts[:, CHARACTERS] > 5)
-    return speaks & has_caption & np.asarray(view.signals["near_target"], bool)
+    return np.asarray(speaks & has_caption) & np.asarray(view.signals["near_target"], bool)

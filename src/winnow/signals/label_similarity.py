@@ -38,4 +38,4 @@ def compute(params: LabelSimilarityParams, view: SignalView) -> np.ndarray:
             "label_similarity: the latent classes have no names; set `latent_classes: {source: zero_shot}` in"
             " the suite."
         )
-    return np.einsum("nd,nd->n", rows, prompts[classes], dtype=np.float32)
+    return np.asarray(np.einsum("nd,nd->n", rows, prompts[classes]), np.float32)

@@ -1,7 +1,7 @@
 """Whether a pool image lies in a cluster that the target's images lie in: DataComp's image-based rule.
 
-The pool's embeddings are clustered (spherical k-means); a cluster counts if its centroid is the nearest one of at
-least one image of the validation split, which stands for the target.
+The pool's embeddings are clustered (spherical k-means); a cluster counts if its centroid is the nearest one
+of at least one image of the validation split, which stands for the target.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def compute(params: NearTargetParams, view: SignalView) -> np.ndarray:
 
     if "validation" not in view.data.splits:
         raise UserError(
-            f"near_target: {view.data.name} has no split 'validation' to be the target; set `holdout` in the suite."
+            f"near_target: {view.data.name} has no split 'validation' to be the target; set `holdout` in the"
+            " suite."
         )
     target = image_features(view.proxies[0], "validation")
     pool = np.ascontiguousarray(view.signals["embeddings"], dtype=np.float32)

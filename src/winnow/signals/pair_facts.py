@@ -1,14 +1,16 @@
 """What can be said of a pair without a model: length and language of its caption, size of its image.
 
-The columns are what DataComp's rules look at. A caption names a class if one of its words is a word of a class
-name, the plural aside: DataComp asks whether a word is a synset of ImageNet-21k, which is the list of classes of its
-target. Sizes are those before the image was resized, where the table has `width` and `height`.
+The columns are what DataComp's rules look at. A caption names a class if one of its words is a word of a
+class name, the plural aside: DataComp asks whether a word is a synset of ImageNet-21k, which is the list of
+classes of its target. Sizes are those before the image was resized, where the table has `width` and
+`height`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +27,7 @@ def compute(params: Params, view: SignalView) -> np.ndarray:
     """Return (n, 6) float32, columns as in `COLUMNS`."""
     captions = view.data.pool_captions()
     names = class_words(view.data.classes)
-    columns = [
+    columns: list[Any] = [
         [len(text.split()) for text in captions],
         [len(text) for text in captions],
         english(captions),

@@ -1,8 +1,10 @@
-"""How much better a held-out model pairs an image with its caption than a model that has seen little of the pool.
+"""How much better a held-out model pairs an image with its caption than a model that has seen little of the
+pool.
 
-RHO-loss (Mindermann et al. 2022) keeps what the model in training has not learned yet and a model of held-out data
-finds learnable. For pairs the loss is minus the CLIP score: the value is the score by a model trained on
-the validation split minus the score by a proxy that was trained on the pool for a share of its epochs.
+RHO-loss (Mindermann et al. 2022) keeps what the model in training has not learned yet and a model of
+held-out data finds learnable. For pairs the loss is minus the CLIP score: the value is the score by a model
+trained on the validation split minus the score by a proxy that was trained on the pool for a share of its
+epochs.
 """
 
 from __future__ import annotations
@@ -34,4 +36,4 @@ def compute(params: ReducibleParams, view: SignalView) -> np.ndarray:
     heldout, early = (
         np.einsum("nd,nd->n", image_features(proxy), caption_features(proxy)) for proxy in view.proxies
     )
-    return (heldout - early).astype(np.float32)
+    return np.asarray(heldout - early, np.float32)

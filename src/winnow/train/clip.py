@@ -1,11 +1,12 @@
 """CLIP: the image and the caption of a pair attract, all other pairings of the batch repel.
 
-Loss, models and tokens are open_clip's. The defaults are the recipe of the ClipCov release (AdamW, no decay of
-gains, biases and scale, half a cosine after a warm-up, no augmentation), with the warm-up as a share of
+Loss, models and tokens are open_clip's. The defaults are the recipe of the ClipCov release (AdamW, no decay
+of gains, biases and scale, half a cosine after a warm-up, no augmentation), with the warm-up as a share of
 the steps: the release's 10,000 steps are more than its smallest subset is trained for.
 
-`parts` passes a batch through the towers in pieces without making the loss any smaller a contrast: activations are
-computed again in the backward pass (the gradient is that of the whole batch; batch norm sees pieces).
+`parts` passes a batch through the towers in pieces without making the loss any smaller a contrast:
+activations are computed again in the backward pass (the gradient is that of the whole batch; batch norm
+sees pieces).
 """
 
 from __future__ import annotations
@@ -107,6 +108,6 @@ def _check(params: ClipParams, task: Task) -> None:
         )
     if params.parts > task.batch_size // 2:
         raise UserError(
-            f"{task.label}: trainer clip: parts: {params.parts} pieces of a batch of {task.batch_size} would hold"
-            f" fewer than two pairs; accepted: 1 to {task.batch_size // 2}"
+            f"{task.label}: trainer clip: parts: {params.parts} pieces of a batch of {task.batch_size} would"
+            f" hold fewer than two pairs; accepted: 1 to {task.batch_size // 2}"
         )

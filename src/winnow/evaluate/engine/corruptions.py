@@ -35,7 +35,8 @@ def _greyscale(pixels: Tensor, strength: float, seed: int) -> Tensor:
 def _blur(pixels: Tensor, strength: float, seed: int) -> Tensor:
     sigma = strength * pixels.shape[-1] / 16
     radius = min(int(3 * sigma) + 1, pixels.shape[-1] - 1)
-    return functional.gaussian_blur(pixels, [2 * radius + 1] * 2, [sigma] * 2)
+    blurred: Tensor = functional.gaussian_blur(pixels, [2 * radius + 1] * 2, [sigma] * 2)
+    return blurred
 
 
 def _noise(pixels: Tensor, strength: float, seed: int) -> Tensor:
@@ -46,11 +47,15 @@ def _noise(pixels: Tensor, strength: float, seed: int) -> Tensor:
 def _crop(pixels: Tensor, strength: float, seed: int) -> Tensor:
     size = pixels.shape[-1]
     kept = max(1, round(size * (1 - 0.6 * strength)))
-    return functional.resize(functional.center_crop(pixels, [kept, kept]), [size, size], antialias=True)
+    cut = functional.center_crop(pixels, [kept, kept])
+    enlarged: Tensor = functional.resize(cut, [size, size], antialias=True)
+    return enlarged
 
 
 def _colour(pixels: Tensor, strength: float, seed: int) -> Tensor:
-    return functional.adjust_saturation(functional.adjust_hue(pixels, 0.5 * strength), 1 + strength)
+    turned = functional.adjust_hue(pixels, 0.5 * strength)
+    coloured: Tensor = functional.adjust_saturation(turned, 1 + strength)
+    return coloured
 
 
 _KINDS = {"greyscale": _greyscale, "blur": _blur, "noise": _noise, "crop": _crop, "colour": _colour}

@@ -51,7 +51,7 @@ class Towers(nn.Module):
         self.encoder, self.text, self.logit_scale, self.read = encoder, text, logit_scale, read
 
     def tokens(self, captions: Sequence[str]) -> Tensor:
-        """Return captions as tokens, int32 (n, length), cut and padded with 0; equal captions are read once."""
+        """Return captions as tokens, int32 (n, length), cut and padded with 0."""
         unique, place = np.unique(np.array(captions, dtype=str), return_inverse=True)
         parts = np.array_split(unique, len(unique) // READ_AT_ONCE + 1)
         return torch.cat([self.read(part.tolist()).int() for part in parts])[torch.from_numpy(place.ravel())]
@@ -76,7 +76,7 @@ class Towers(nn.Module):
 
 
 def build_towers(architecture: str, context: int | None, size: int) -> Towers:
-    """Return an untrained model for square images of `size` pixels; initial weights are torch's next draws."""
+    """Return an untrained model for square images of `size` pixels; its weights are torch's next draws."""
     name = _known(architecture)
     logging.disable(logging.WARNING)  # open_clip warns that a new model has no pretrained weights
     try:
@@ -98,12 +98,12 @@ def _known(architecture: str) -> str:
     open_clip.add_model_config(CONFIGS)
     if architecture not in open_clip.list_models():
         raise unknown(
-            "architecture", architecture, open_clip.list_models(), "models: clip: params.architecture"
+            "architecture", architecture, open_clip.list_models(), "model clip: params.architecture"
         )
     text = open_clip.get_model_config(architecture)["text_cfg"]
     if "hf_model_name" in text or "hf_tokenizer_name" in text:
         raise UserError(
-            f"models: clip: params.architecture: '{architecture}' takes its text tower or tokenizer from a model"
+            f"model clip: params.architecture: '{architecture}' takes its text tower or tokenizer from a"
             " hub; choose one that is built and read here, such as RN50 or ViT-B-32."
         )
     return architecture

@@ -1,7 +1,8 @@
 """Image-text similarities within one latent class, and the greedy that spends them.
 
-With unit rows a_i of images and b_j of captions, S_ij = a_i . b_j where that is above a threshold, else 0. Picking j
-takes (S_ij + S_ji) / n from every i of the class: what the pair would add is covered by j already.
+With unit rows a_i of images and b_j of captions, S_ij = a_i . b_j where that is above a threshold, else 0.
+Picking j takes (S_ij + S_ji) / n from every i of the class: what the pair would add is covered by j
+already.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ class CrossSimilarity:
 class Penalty:
     """What a pick costs the others of its class, and when it is charged.
 
-    period: after pick number period - 1, 2 period - 1, ... of the class; None charges nothing. over_all: every
-    charge counts all picks so far, as released, not only those since the last one. cross, label: weights.
+    period: after pick number period - 1, 2 period - 1, ... of the class; None charges nothing. over_all:
+    every charge counts all picks so far, as released, not only those since the last one. cross, label:
+    weights.
     """
 
     period: int | None = 1

@@ -23,7 +23,7 @@ def add_both(
     """
     keeps = stored.shape[0] > 0
     for a in range(one.shape[0]):
-        row_sum = 0.0
+        row_sum = np.float64(0)
         for b in range(one.shape[1]):
             first, second = one[a, b], other[b, a]
             value = np.float32(0)
@@ -57,8 +57,8 @@ def advance(
 ) -> None:
     """Pick until all are picked, or until a charge needs a row that is not at hand (slot -1).
 
-    left: (n,) what each is still worth. sums, labels: (n,) what a pick takes from the whole class. state: picks
-    so far, picks that have been charged. spent: the sums of the charged picks.
+    left: (n,) what each is still worth. sums, labels: (n,) what a pick takes from the whole class. state:
+    picks so far, picks that have been charged. spent: the sums of the charged picks.
     """
     n, count, charged = left.shape[0], state[0], state[1]
     while count < order.shape[0]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from winnow.errors import UserError
 from winnow.models.clip import ClipModelParams
@@ -35,7 +35,7 @@ def new_towers(task: Task, parts: int) -> Towers:
     params = clip_model(task.model_params, task.label)
     torch.manual_seed(derive(task.root_seed, "init", task.seed, *task.context))
     towers = build_towers(params.architecture, params.context, task.size)
-    towers.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    towers.encoder.to(memory_format=torch.channels_last)
     towers.parts = parts
     return towers.to(task.device).train()
 
@@ -53,9 +53,8 @@ def load_towers(folder: Path, seed: int, params: Params, size: int) -> Towers:
 def text_features(towers: Towers, captions: Sequence[str]) -> np.ndarray:
     """Return unit-norm features of texts, (n, d) float32; the model is in evaluation mode."""
     device = towers.logit_scale.device
-    encoded = [
-        towers.encode_texts(part.long().to(device)).cpu() for part in towers.tokens(captions).split(BATCH)
-    ]
+    parts = torch.split(towers.tokens(captions), BATCH)
+    encoded = [towers.encode_texts(part.long().to(device)).cpu() for part in parts]
     return torch.cat(encoded).numpy()
 
 
@@ -66,7 +65,7 @@ def class_features(towers: Towers, classes: Sequence[str], templates: Sequence[s
     """
     prompts = [template.format(name) for name in classes for template in templates]
     means = text_features(towers, prompts).reshape(len(classes), len(templates), -1).mean(axis=1)
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
 
 
 def decaying(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
