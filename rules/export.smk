@@ -1,7 +1,7 @@
 # Export a suite's subsets and scores with example ids that outlive the run.
 rule export:
     input:
-        cells=lambda wildcards: PLAN.collect_inputs(wildcards.suite),
+        selections=lambda wildcards: PLAN.selection_inputs(wildcards.suite),
         data=lambda wildcards: PLAN.prepare_inputs(wildcards.suite),
     output:
         registry=f"{STORE}/suites/{{suite}}/registry/registry.json",

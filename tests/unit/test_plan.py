@@ -92,6 +92,8 @@ def test_paths_of_inputs_and_outputs_agree(tree: Path, scale: str) -> None:
     cells = planned.graph.cells["sas"]
     assert {planned.path(cell.evaluate) for cell in cells} <= set(planned.collect_inputs("sas")) <= made
     assert set(planned.prepare_inputs("sas")) <= made
+    chosen = {planned.path(cell.select) for cell in cells if cell.select}
+    assert set(planned.selection_inputs("sas")) == chosen
 
 
 @pytest.mark.parametrize("scale", SCALES)

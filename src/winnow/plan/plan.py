@@ -163,6 +163,10 @@ class Plan:
         wanted = {r for cell in cells for r in (cell.evaluate, *cell.measures, cell.train, *cell.upstream)}
         return [self.path(reference) for reference in sorted(wanted)]
 
+    def selection_inputs(self, suite: str) -> list[str]:
+        chosen = {cell.select for cell in self.graph.cells[suite] if cell.select}
+        return [self.path(reference) for reference in sorted(chosen)]
+
     def prepare_inputs(self, suite: str) -> list[str]:
         return [self.path(reference) for reference in sorted({cell.data for cell in self.graph.cells[suite]})]
 
