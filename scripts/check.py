@@ -23,7 +23,7 @@ from winnow.data.download import is_right
 from winnow.errors import run_main
 from winnow.locks import share_with_group
 from winnow.plan.catalogue import FileEntry
-from winnow.plan.garbage import remove
+from winnow.plan.garbage import drop_download, remove
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.settings import add_settings, read_settings
 from winnow.store import MANIFEST, content_digest, damage, discard, read_json
@@ -49,6 +49,27 @@ def outdated(plan: Plan, sound: set[str]) -> dict[str, str]:
     return found
 
 
+def removed(plan: Plan, reference: str) -> bool:
+    """Delete a damaged artefact; whether it is gone, or has been made anew since it was read."""
+    place = plan.places[reference]
+    made_of = plan.graph.nodes[reference].spec.inputs().values()
+
+    def wrong() -> bool:
+        inputs = {used for used in made_of if (plan.places[used] / MANIFEST).is_file()}
+        return damage(place) is not None or reference in outdated(plan, {reference, *inputs})
+
+    return discard(place, wrong) or not wrong()
+
+
+def removed_download(file: FileEntry, path: Path) -> bool:
+    """Do so with a download."""
+
+    def wrong() -> bool:
+        return not is_right(file, path)
+
+    return drop_download(path, wrong) or not wrong()
+
+
 def drop_tables(plan: Plan, suites: set[str]) -> None:
     """Delete a suite's first tables: only what a table needs is made again."""
     for suite in suites:
@@ -67,14 +88,11 @@ def main() -> None:
     if plan.config.shared_store is not None:
         share_with_group(plan.config.shared_store)
     there = {reference: place for reference, place in plan.places.items() if os.path.lexists(place)}
+    downloads = list(files(plan))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip(there, pool.map(damage, there.values()), strict=True))
-        downloads = list(files(plan))
-        wrong = [
-            path
-            for (_, path), right in zip(downloads, pool.map(lambda f: is_right(*f), downloads), strict=True)
-            if not right
-        ]
+        right = pool.map(lambda download: is_right(*download), downloads)
+        wrong = [download for download, good in zip(downloads, right, strict=True) if not good]
     damaged = {reference: reason for reference, reason in found.items() if reason is not None}
     damaged |= outdated(plan, there.keys() - damaged.keys())
     print(
@@ -82,12 +100,13 @@ def main() -> None:
     )
     for reason in [
         *damaged.values(),
-        *(f"{path}: not the file that datasets.yaml describes" for path in wrong),
+        *(f"{path}: not the file that datasets.yaml describes" for _, path in wrong),
     ]:
         print(f"damaged: {reason}")
     left = len(damaged) + len(wrong)
     if arguments.remove:
-        left -= sum(discard(there[reference]) for reference in damaged) + sum(map(remove, wrong))
+        left -= sum(removed(plan, reference) for reference in damaged)
+        left -= sum(removed_download(file, path) for file, path in wrong)
         drop_tables(plan, {suite for reference in damaged for suite in plan.graph.users[reference]})
         print(f"{len(damaged) + len(wrong) - left} removed; run again to make them anew")
     sys.exit(1 if left else 0)

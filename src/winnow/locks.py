@@ -11,8 +11,10 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from winnow.errors import UserError
 
@@ -23,7 +25,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with contextlib.ExitStack() as stack:
         while True:
-            handle = stack.enter_context(path.open("a"))
+            handle = stack.enter_context(_open(path))
             try:
                 fcntl.flock(handle, kind | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -37,7 +39,7 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def unless_locked(path: Path) -> Iterator[bool]:
     """Hold the lock on a file if it is free; yields whether it was."""
-    with path.open("a") as handle:
+    with _open(path) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -46,33 +48,37 @@ def unless_locked(path: Path) -> Iterator[bool]:
         yield _is_at(handle.fileno(), path)
 
 
+def _open(path: Path) -> TextIO:
+    """Open a lock's file for reading and writing: NFS locks it only as it is open."""
+    return path.open("a+")
+
+
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether an open file still has this name: clearing away a lock file unlinks it under its lock."""
+    """Whether an open file still has this name: clearing away a lock file unlinks it under its lock.
+
+    The name is opened anew, since a network file system may answer `stat` from what it remembers.
+    """
     try:
-        return os.path.samestat(os.fstat(handle), path.stat())
+        with path.open() as present:
+            return os.path.samestat(os.fstat(handle), os.fstat(present.fileno()))
     except FileNotFoundError:
         return False
 
 
 def require_locks(folder: Path) -> None:
     """Raise UserError where locks do not work: there, two processes could build one artefact at once."""
-    path, remedy = folder / f".locks.{os.getpid()}", "Mount it with locks, or set `store` to another disk."
-    take = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    try:
-        with path.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(
-                    f"{folder}: files cannot be locked here ({error.strerror}). {remedy}"
-                ) from error
-            second = subprocess.run(
-                [sys.executable, "-S", "-c", take, str(path)], capture_output=True, check=False
-            )
-        if second.returncode == 0:
-            raise UserError(f"{folder}: two processes got the lock on one file. {remedy}")
-    finally:
-        path.unlink(missing_ok=True)
+    remedy = "Mount it with locks, or set `store` to another disk."
+    take = "import fcntl, sys; fcntl.flock(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".locks.") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{folder}: files cannot be locked here ({error.strerror}). {remedy}") from error
+        second = subprocess.run(
+            [sys.executable, "-S", "-c", take, handle.name], capture_output=True, check=False
+        )
+    if second.returncode == 0:
+        raise UserError(f"{folder}: two processes got the lock on one file. {remedy}")
 
 
 def share_with_group(folder: Path) -> None:

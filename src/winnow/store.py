@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,16 +151,18 @@ def point(link: Path, target: Path) -> None:
     os.replace(temporary, link)
 
 
-def discard(final: Path) -> bool:
+def discard(final: Path, still: Callable[[], bool] = lambda: True) -> bool:
     """Delete an artefact with what was left of building it; False where a live process builds it.
 
+    still: whether it is to go, asked under its lock: by then another process may have made it anew.
     It leaves its final name in one rename, so that a kill leaves no half of it there.
     """
     work, lock = work_folder(final), lock_file(final)
-    work.mkdir(parents=True, exist_ok=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
     with unless_locked(lock) as free:
-        if not free:
+        if not free or not still():
             return False
+        work.mkdir(exist_ok=True)
         aside = work / "discarded"
         shutil.rmtree(aside, ignore_errors=True)
         if final.is_dir() and not final.is_symlink():

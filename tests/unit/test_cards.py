@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from winnow.errors import UserError
 from winnow.train.engine import cards
 
 HOLD = """
@@ -105,6 +108,48 @@ def test_slurm_jobs_have_cards_of_their_own_and_share_none_within(hold: type) ->
     assert (first.cards(), second.cards()) == ("0", "0")
     third = hold("0", allocation="7")
     assert "not free" in third.waits()
+
+
+def test_a_link_in_the_place_of_locks_is_not_followed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder for temporary files is everybody's: a link there may point to this user's private file."""
+    monkeypatch.setattr(cards, "_HELD", [])
+    monkeypatch.setenv(cards.ALLOCATION, "7")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "key").touch(mode=0o600)
+    monkeypatch.setattr(cards, "FOLDER", folder)
+    lock = folder / "7" / "0.lock"
+    for link, target in ((folder, private), (folder / "7", private), (lock, private / "key")):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(target)
+        with pytest.raises(UserError, match=f"{link}: a link"):
+            cards.take(["0"], 1)
+        link.unlink()
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+        assert stat.S_IMODE((private / "key").stat().st_mode) == 0o600
+        assert [path.name for path in private.iterdir()] == ["key"]
+
+
+def test_a_lock_that_is_there_is_opened_without_creating_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux refuses to create, where it is there, another user's file in a folder like /tmp."""
+    monkeypatch.setattr(cards, "FOLDER", folder)
+    monkeypatch.setattr(cards, "_HELD", [])
+    cards.take(["5"], 1)
+    cards._HELD.pop().close()
+    own = os.open
+
+    def protected(path: Path, flags: int, *rest: int) -> int:
+        if flags & os.O_CREAT and os.path.exists(path):
+            raise PermissionError(errno.EACCES, "fs.protected_regular", str(path))
+        return own(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", protected)
+    assert cards.take(["5"], 1) == ["5"]
+    cards._HELD.pop().close()
 
 
 def test_locks_can_be_taken_by_other_users(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,46 @@ def test_a_folder_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with pytest.raises(UserError, match="cannot be locked here"):
         require_locks(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_locks_are_asked_for_as_nfs_allows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS 4 refuses a shared lock on a file not open for reading, and an exclusive one without writing."""
+    own = fcntl.flock
+
+    def strict(handle: Any, kind: int) -> None:
+        mode = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE
+        refused = os.O_WRONLY if kind & fcntl.LOCK_SH else os.O_RDONLY
+        if mode == refused:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        own(handle, kind)
+
+    monkeypatch.setattr(locks.fcntl, "flock", strict)
+    for shared in (True, False):
+        with locked(tmp_path / "lock", shared=shared):
+            pass
+    with unless_locked(tmp_path / "lock") as free:
+        assert free
+
+
+ASK = """
+import os, sys
+from pathlib import Path
+from winnow.locks import require_locks
+os.getpid = lambda: 7
+for _ in range(40):
+    require_locks(Path(sys.argv[1]))
+"""
+
+
+def test_two_hosts_may_ask_at_once_with_one_process_number(tmp_path: Path) -> None:
+    """In containers, process numbers are small and often equal."""
+    asking = [
+        subprocess.Popen([sys.executable, "-c", ASK, str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate()[1] for process in asking]
+    assert [process.returncode for process in asking] == [0, 0], said
     assert list(tmp_path.iterdir()) == []
 
 

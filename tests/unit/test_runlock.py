@@ -79,7 +79,7 @@ def test_only_one_holds_it(tmp_path: Path) -> None:
     assert hold(tmp_path) is not None
 
 
-@pytest.mark.parametrize("word", ["-n", "--lint", "--mode"])
+@pytest.mark.parametrize("word", ["-n", "-np", "-Fn", "--dry-run", "--lint", "--mode", "--summary", "-D"])
 def test_looking_changes_nothing(tmp_path: Path, word: str) -> None:
     lock = leave_lock(tmp_path)
     assert clear_stale_locks(tmp_path, ["snakemake", word]) is None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,45 @@ def test_a_plan_is_registered_once_per_clone_and_settings(tree: Path, tmp_path: 
     file.write_text(json.dumps({"needs": []}))
     with pytest.raises(UserError, match=f"{file}: not a plan's needs"):
         registered(store)
+
+
+def test_another_clone_s_own_results_are_no_store(tree: Path, tmp_path: Path) -> None:
+    """Clearing would take its artefacts, which no plan of the store has, for garbage."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "Snakefile").touch()
+    for place in (other / "results", other / "results" / "deeper"):
+        place.mkdir()
+        with pytest.raises(UserError, match=f"store: '{place}' lies in the results of a clone"):
+            plan(tree, suites=["sas"], store=str(place))
+    plan(tree, suites=["sas"], store=str(other / "elsewhere"))
+
+
+REGISTER = """
+import json, sys
+from pathlib import Path
+from winnow.plan import shared
+from winnow.plan.plan import load_plan
+from winnow.plan.yamlfile import load_yaml
+shared.ROOT = Path("/home/user/winnow")
+values = load_yaml(Path("config.yaml")) | json.loads(sys.argv[1])
+found = load_plan(values, root=Path.cwd(), check_sources=False)
+with Path("running").open("w") as running:
+    shared.join_store(found, running, ["snakemake", "all"])
+"""
+
+
+def test_clones_at_one_path_on_two_hosts_keep_what_both_need(tree: Path, tmp_path: Path) -> None:
+    """Their settings are equal too; what they need differs, by their code for one."""
+    store, second = tmp_path / "store", tmp_path / "second"
+    shutil.copytree(tree, second)
+    change(second / "suites" / "sas.yaml", "scales/demo/defaults/proxy/epochs", 21)
+    for clone in (tree, tree, second):
+        words = [sys.executable, "-c", REGISTER, json.dumps({"suites": ["sas"], "store": str(store)})]
+        subprocess.run(words, cwd=clone, check=True)
+    notes = registered(store)
+    assert len(notes) == 2 and notes[0].needs != notes[1].needs
+    assert {note.clone for note in notes} == {"/home/user/winnow"}
 
 
 # -- one change in the largest plan -------------------------------------------------------------

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -344,6 +346,35 @@ def test_what_is_built_is_not_discarded(final: Path) -> None:
         assert final.is_dir() and artefact.out.is_dir()
     assert discard(final)
     assert list((final.parent.parent).rglob("*thing*")) == []
+
+
+DISCARD = """
+import sys
+from pathlib import Path
+from winnow.store import damage, discard
+final = Path(sys.argv[1])
+print(damage(final), flush=True)
+sys.stdin.readline()
+print(discard(final, lambda: damage(final) is not None), flush=True)
+"""
+
+
+def test_what_was_made_anew_meanwhile_is_not_discarded(final: Path) -> None:
+    """A check of a large store takes hours between finding the damage and deleting what has it."""
+    build(final)
+    (final / "file.txt").write_text("cOntent")
+    command = [sys.executable, "-c", DISCARD, str(final)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as checking:
+        assert checking.stdin and checking.stdout
+        assert "damaged" in checking.stdout.readline()
+        assert build(final)
+        checking.stdin.write("go on\n")
+        checking.stdin.flush()
+        assert checking.stdout.readline() == "False\n"
+    assert damage(final) is None
+    (final / "file.txt").write_text("cOntent")
+    assert discard(final, lambda: damage(final) is not None)
+    assert not final.exists()
 
 
 def test_discarding_a_link_keeps_what_it_points_to(final: Path, tmp_path: Path) -> None:

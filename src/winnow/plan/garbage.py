@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -97,16 +98,18 @@ def _downloads(folder: Path, wanted: frozenset[str], store: Path) -> Iterator[Le
         needed = str(whole.relative_to(store)) in wanted
         finished = whole != path and whole.exists()
         if path.name == "quarantine" or (path.is_file() and (finished or not needed)):
-            lock = folder / ".work" / f"{whole.name}.lock"
-            yield _leftover("download", path, partial(_drop_download, path, lock))
+            yield _leftover("download", path, partial(drop_download, path))
 
 
-def _drop_download(path: Path, lock: Path) -> bool:
+def drop_download(path: Path, still: Callable[[], bool] = lambda: True) -> bool:
+    """Delete a download or what is left of one; False where a live process is at work on it.
+
+    still: whether it is to go, asked under its lock: by then another process may have fetched it anew.
+    """
+    lock = path.parent / ".work" / f"{path.name.removesuffix('.part')}.lock"
     lock.parent.mkdir(exist_ok=True)
     with unless_locked(lock) as free:
-        if free:
-            remove(path)
-    return free
+        return free and still() and remove(path)
 
 
 def remove(path: Path) -> bool:
@@ -126,12 +129,22 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _leftover(kind: str, path: Path, delete: Callable[[], bool]) -> Leftover:
-    return Leftover(kind, path, size(path), path.lstat().st_mtime, delete)
+    try:
+        changed = path.lstat().st_mtime
+    except FileNotFoundError:
+        changed = time.time()
+    return Leftover(kind, path, size(path), changed, delete)
 
 
 def size(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a folder; a link counts for itself."""
-    if path.is_symlink() or not path.is_dir():
-        return path.lstat().st_size
-    with os.scandir(path) as entries:
-        return sum(size(Path(entry.path)) for entry in entries)
+    """Return the bytes of a file, or of all files below a folder; a link counts for itself.
+
+    What another process deletes meanwhile counts for nothing.
+    """
+    try:
+        if path.is_symlink() or not path.is_dir():
+            return path.lstat().st_size
+        with os.scandir(path) as entries:
+            return sum(size(Path(entry.path)) for entry in entries)
+    except FileNotFoundError:
+        return 0

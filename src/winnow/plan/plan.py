@@ -199,11 +199,12 @@ class Plan:
 def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT, check_sources: bool = True) -> Plan:
     """Build the plan from settings (default: `config.yaml`), `datasets.yaml` and `suites/*.yaml`.
 
-    Raises UserError for every mistake in them, when a mirror is set that is not there, and, with
-    `check_sources`, when data can be had from nowhere.
+    Raises UserError for every mistake in them, when a mirror is set that is not there, when the store is
+    a clone's results, and, with `check_sources`, when data can be had from nowhere.
     """
     settings = dict(load_yaml(root / "config.yaml") if values is None else values)
     config = load_config(settings)
+    _check_store(config)
     mirror = config.mirror_folder
     if mirror is not None and not mirror.is_dir():
         raise UserError(
@@ -219,6 +220,16 @@ def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT, check_
     if check_sources:
         require_sources(plan)
     return plan
+
+
+def _check_store(config: Config) -> None:
+    """Refuse a clone's own results as a store: their names do not say what code made them."""
+    store = config.shared_store
+    for folder in () if store is None else (store, *store.parents):
+        if folder.name == RESULTS.name and (folder.parent / "Snakefile").is_file():
+            raise UserError(
+                f"config.yaml: store: '{store}' lies in the results of a clone. Give a folder of its own."
+            )
 
 
 def suite_file(root: Path, name: str) -> Path:

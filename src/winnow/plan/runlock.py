@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,10 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-LOOKS_ONLY = {"-n", "--dry-run", "--dryrun", "--lint", "--summary", "--rulegraph", "--dag", "--mode"}
+LOOKS_ONLY = re.compile(
+    r"-[tkfFpaq]*[nlSD][nlSDtkfFpaq]*|--(dry-?run|lint|(detailed-)?summary|(rule|file)graph|d3dag|dag|list.*|mode)"
+)
+"""Words of a command that looks, alone or run together (`-np`), and of the parts of a distributed run."""
 JOB_NAME = "winnow_"
 """How the names of our jobs begin: `slurm-jobname-prefix` in profiles/slurm."""
 
@@ -29,7 +33,7 @@ def clear_stale_locks(folder: Path, words: list[str] = sys.argv) -> TextIO | Non
     Commands that only look, and the parts of a distributed run (`--mode`), change nothing. After a run on
     another host nothing is cleared either: not all file systems share locks between hosts.
     """
-    if LOOKS_ONLY & set(words):
+    if any(map(LOOKS_ONLY.fullmatch, words)):
         return None
     handle = hold(folder)
     if handle is None:

@@ -87,9 +87,12 @@ def _read(file: Path) -> Registered:
 
 
 def _register(plan: Plan, store: Path) -> None:
-    """Write down what this clone needs; its earlier note for the same settings goes."""
+    """Write down what this clone needs; its earlier note for the same settings goes.
+
+    Clones on two hosts may have one path; the numbers of their folders differ.
+    """
     settings = plan.config.model_dump(mode="json", include={"scale", "suites", "seeds", "root_seed"})
-    name = sha256_text(canonical_json([str(ROOT), settings]))[:16]
+    name = sha256_text(canonical_json([str(ROOT), os.stat(".").st_ino, settings]))[:16]
     (store / PLANS).mkdir(exist_ok=True)
     facts = {"clone": str(ROOT), "settings": settings, "needs": sorted(needs(plan))}
     write_json(store / PLANS / f"{name}.json", facts)

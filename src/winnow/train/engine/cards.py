@@ -7,14 +7,18 @@ cards of a Slurm job are its own and numbered from 0, so each Slurm job has a fo
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
+
+from winnow.errors import UserError
 
 FOLDER = Path(tempfile.gettempdir()) / "winnow-cards"
 ALLOCATION = "SLURM_JOB_ID"
@@ -37,11 +41,9 @@ def claim_cards(present: int, count: int = 1, wanted: int | None = None) -> None
 
 def take(cards: Sequence[str], count: int) -> list[str]:
     """Return `count` of the cards, locked until this process ends; waits until so many are free at once."""
-    FOLDER.mkdir(exist_ok=True)
-    _open_to_all(FOLDER, 0o1777)
     folder = FOLDER / os.environ.get(ALLOCATION, "machine")
-    folder.mkdir(exist_ok=True)
-    _open_to_all(folder, 0o1777)
+    for shared in (FOLDER, folder):
+        _make_folder(shared)
     told = False
     while True:
         held = _lock_free(cards, count, folder)
@@ -65,8 +67,7 @@ def _lock_free(cards: Sequence[str], count: int, folder: Path) -> dict[str, Text
         if len(held) == count:
             break
         path = folder / f"{card.replace('/', '_')}.lock"
-        handle = path.open("a")
-        _open_to_all(path, 0o666)
+        handle = _open_lock(path)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held[card] = handle
@@ -75,7 +76,38 @@ def _lock_free(cards: Sequence[str], count: int, folder: Path) -> dict[str, Text
     return held
 
 
-def _open_to_all(path: Path, mode: int) -> None:
-    """Let other users lock too; only the owner may say so, and has."""
-    if path.stat().st_uid == os.getuid():
-        path.chmod(mode)
+@contextlib.contextmanager
+def _for_all_users() -> Iterator[None]:
+    """Let files that are made meanwhile be everybody's from the first moment."""
+    before = os.umask(0)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _make_folder(path: Path) -> None:
+    with _for_all_users(), contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o1777)
+    if path.is_symlink():
+        raise _is_a_link(path)
+
+
+def _open_lock(path: Path) -> TextIO:
+    """Open a lock's file, and make it where there is none.
+
+    Linux (fs.protected_regular) forbids to create, where it is there, another user's file in such a folder.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW
+    while True:
+        try:
+            return os.fdopen(os.open(path, flags), "r+")
+        except FileNotFoundError:
+            with _for_all_users(), contextlib.suppress(FileExistsError):
+                return os.fdopen(os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), "r+")
+        except OSError as error:
+            raise (_is_a_link(path) if error.errno == errno.ELOOP else error) from error
+
+
+def _is_a_link(path: Path) -> UserError:
+    return UserError(f"{path}: a link, where this program makes the locks of its GPUs. Delete it.")
