@@ -99,6 +99,7 @@ def test_every_reader_has_options_and_read() -> None:
         "csv",
         "bundled",
         "digit_captions",
+        "emoji",
     } <= set(reader_names())
     for name in reader_names():
         module = reader_module(name)

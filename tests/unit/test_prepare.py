@@ -409,3 +409,28 @@ def test_following_the_page_adds_a_dataset(tmp_path: Path) -> None:
     )
     horizontal = data.images("train")[data.labels("train") == data.classes.index("horizontal")]
     assert ((horizontal == 255).all(axis=2)).any(axis=(1, 2)).all()
+
+
+@needs_mirror
+@pytest.mark.parametrize("real", ["emoji"], indirect=True)
+def test_emoji_differ_in_style_alone(real: Dataset) -> None:
+    train, seen, unseen = (real.table(split) for split in ("train", "validation", "test"))
+    assert not set(train["emoji"]) & set(unseen["emoji"])
+    assert set(seen["emoji"]) == set(unseen["emoji"])
+    assert set(unseen["style"]) == {"openmoji"} and "openmoji" not in {*train["style"], *seen["style"]}
+    captions = dict(zip(unseen["emoji"], unseen["caption"], strict=True))
+    assert (seen["caption"] == seen["emoji"].map(captions)).all()
+    assert np.bincount(real.labels("test"), minlength=9).min() > 0
+    corners = real.images("train")[:, 0, 0]
+    assert (corners == 255).all(axis=1).mean() > 0.8  # transparent in the files
+
+
+@needs_mirror
+@pytest.mark.parametrize("real", ["products"], indirect=True)
+def test_products_have_captions_and_white_borders(real: Dataset) -> None:
+    train, test = real.table("train"), real.table("test")
+    assert not (train["caption"].isna() | (train["caption"] == "")).any()
+    assert [real.classes[label] for label in real.labels("test")] == list(test["articleType"])
+    assert len(set(real.ids("train"))) == len(train)
+    assert (real.images("train")[::50, :, [0, 7, 56, 63]] == 255).all()
+    assert not (real.images("train")[::50, :, 8:56] == 255).all()

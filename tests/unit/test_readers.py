@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from winnow.data.batch import Batch
+from winnow.data.pictures import decode
 from winnow.errors import UserError
 from winnow.plan.catalogue import DatasetEntry, load_catalogue, reader_module
 
@@ -78,12 +79,13 @@ def joined(parts: list[Batch]) -> Batch:
         join([part.labels for part in parts]),
     )
     tables = [part.table for part in parts if part.table is not None]
+    ids = np.array([name for part in parts for name in part.ids], dtype=object)
     return Batch(
         parts[0].split,
         images=None if images is None else images[order],
         labels=None if labels is None else labels[order],
-        table=pandas.concat(tables, ignore_index=True) if tables else None,
-        ids=[name for part in parts for name in part.ids],
+        table=pandas.concat(tables).iloc[order].reset_index(drop=True) if tables else None,
+        ids=ids[order].tolist() if len(ids) else [],
         classes=parts[0].classes,
     )
 
@@ -577,6 +579,52 @@ def test_parquet_with_plain_bytes_and_all_columns(tmp_path: Path) -> None:
     assert equal(train.images, pixels(6, 4, 6, 3)[[0, 1, 3, 4]])
     assert train.table is not None
     assert list(train.table.columns) == ["id", "caption", "kind"]
+
+
+def test_rows_without_a_required_value_are_left_out_and_still_counted(tmp_path: Path) -> None:
+    path = pairs(tmp_path, caption=["a", None, "b", "", "c", None])
+    splits = read(toy("parquet", pair_options(require=["caption"]), kind="pairs"), p=path)
+    assert splits["train"].ids == ["toy/train/10", "toy/train/14"]
+    assert splits["test"].ids == ["toy/test/12"]
+    assert equal(splits["train"].images, pixels(6, 4, 6, 3)[[0, 4]])
+
+
+def test_a_required_column_need_not_be_kept_but_must_be_there(tmp_path: Path) -> None:
+    path = pairs(tmp_path, note=["x", None, "x", "x", "x", "x"])
+    train = read(toy("parquet", pair_options(require=["note"]), kind="pairs"), p=path)["train"]
+    assert train.table is not None and list(train.table.columns) == ["caption"] and len(train) == 3
+    with pytest.raises(UserError, match="unknown column 'notes'"):
+        read(toy("parquet", pair_options(require=["notes"]), kind="pairs"), p=path)
+
+
+def test_padding_keeps_proportions_on_a_white_square(tmp_path: Path) -> None:
+    images = pixels(6, 4, 6, 3)
+    options = pair_options(resize=True, fit="pad")
+    train = read(toy("parquet", options, kind="pairs", shape=[6, 6, 3]), p=pairs(tmp_path))["train"]
+    assert train.images is not None
+    assert equal(train.images[:, 1:5], images[[0, 1, 3, 4]])
+    assert (train.images[:, [0, 5]] == 255).all()
+
+
+@pytest.mark.parametrize(("size", "shape"), [((48, 64), (32, 32)), ((64, 48), (32, 32)), ((10, 10), (8, 16))])
+def test_padded_pictures_shrink_without_stretching(size: tuple[int, int], shape: tuple[int, int]) -> None:
+    """A black picture of width x height pixels: the black part keeps its proportions."""
+    black = encoded(np.zeros((size[1], size[0], 3), dtype=np.uint8), "PNG")
+    found = decode(black, (*shape, 3), True, "here", "pad")[..., 0] < 128
+    scale = min(shape[0] / size[1], shape[1] / size[0])
+    assert found.any(axis=1).sum() == round(size[1] * scale)
+    assert found.any(axis=0).sum() == round(size[0] * scale)
+    assert (found == found[::-1, ::-1]).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_become_white(mode: str) -> None:
+    picture = Image.new("RGBA", (6, 4), (0, 0, 0, 255))
+    picture.paste((0, 0, 0, 0), (0, 0, 3, 4))
+    buffer = io.BytesIO()
+    picture.convert(mode).save(buffer, "PNG")
+    found = decode(buffer.getvalue(), (4, 6, 3), False, "here")
+    assert (found[:, :3] == 255).all() and (found[:, 3:] == 0).all()
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,17 @@ class SplitTable(Frozen):
 
 
 class TableOptions(ReaderOptions):
-    """Options of every reader of tables. `columns` (default: all) are kept; `label` and `id` name columns."""
+    """Options of every reader of tables.
+
+    `columns` (default: all) are kept; `label` and `id` name columns. A row that lacks a value in one of the
+    columns `require` (null or an empty text) is left out; `part` counts it all the same.
+    """
 
     splits: dict[Split, SplitTable]
     columns: tuple[str, ...] = ()
     label: str | None = None
     id: str | None = None
+    require: tuple[str, ...] = ()
 
     def file_names(self) -> set[str]:
         """Return the files that these options name."""
@@ -61,7 +66,10 @@ def table_batches(
     for frame in frames:
         numbers = np.arange(start, start + len(frame))
         start += len(frame)
+        require_columns(options.require, frame.columns, path)
         rows = frame[np.isin(numbers % part.of, part.take)] if part else frame
+        for name in options.require:
+            rows = rows[rows[name].notna() & (rows[name] != "")]
         if len(rows):
             yield _batch(entry, options, split, rows.reset_index(drop=True), path), rows
 

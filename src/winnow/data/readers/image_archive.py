@@ -21,7 +21,7 @@ from pydantic import NonNegativeInt, model_validator
 from winnow.data import archive
 from winnow.data.arrays import ArrayRef, integer_labels, load_array
 from winnow.data.batch import BATCH, Batch, Labels
-from winnow.data.pictures import decode_all
+from winnow.data.pictures import Fit, decode_all
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, FileName, Frozen, ReaderOptions, Split
 
@@ -65,6 +65,7 @@ class Options(ReaderOptions):
     splits: dict[Split, SplitImages]
     class_order: str | None = None
     resize: bool = False
+    fit: Fit = "stretch"
 
     def file_names(self) -> set[str]:
         """Return the archive and the files with published orders."""
@@ -98,7 +99,9 @@ def _batch(
     entry: DatasetEntry, options: Options, held: list[tuple[_Place, str, bytes]], classes: tuple[str, ...]
 ) -> Batch:
     assert entry.shape is not None, "the catalogue requires a shape for images"
-    images = decode_all(((where, content) for _, where, content in held), entry.shape, options.resize)
+    images = decode_all(
+        ((where, content) for _, where, content in held), entry.shape, options.resize, options.fit
+    )
     labels = [place.label for place, _, _ in held if place.label is not None]
     return Batch(
         held[0][0].split,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.data.archive import damaged
 from winnow.data.batch import BATCH, Batch
-from winnow.data.pictures import decode_all
+from winnow.data.pictures import Fit, decode_all
 from winnow.data.tables import TableOptions, require_columns, table_batches
 from winnow.errors import UserError
 from winnow.plan.catalogue import DatasetEntry
@@ -23,6 +23,7 @@ class Options(TableOptions):
 
     image: str | None = None
     resize: bool = False
+    fit: Fit = "stretch"
 
 
 def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
@@ -41,7 +42,8 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
             encoded = ((f"{path}, row {row}", _bytes(v, path)) for row, v in rows[options.image].items())
             assert batch.table is not None
             table = batch.table.drop(columns=options.image, errors="ignore")
-            yield replace(batch, table=table, images=decode_all(encoded, entry.shape, options.resize))
+            images = decode_all(encoded, entry.shape, options.resize, options.fit)
+            yield replace(batch, table=table, images=images)
 
 
 def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:
@@ -51,8 +53,8 @@ def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = [options.label, options.id, options.image]
-            require_columns([*options.columns, *names], file.schema_arrow.names, path)
-            wanted = {*options.columns, *filter(None, names)} if options.columns else None
+            require_columns([*options.columns, *options.require, *names], file.schema_arrow.names, path)
+            wanted = {*options.columns, *options.require, *filter(None, names)} if options.columns else None
             first = 0
             for part in file.iter_batches(BATCH, columns=sorted(wanted) if wanted else None):
                 frame = part.to_pandas()
