@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from pydantic import Field
 
 from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
@@ -25,12 +26,16 @@ AT_ONCE = 1024
 
 
 class ZeroShotParams(Params):
-    """top: k of the top-k accuracies. recall: k of the recalls. splits: measured besides the test split."""
+    """top: k of the top-k accuracies. recall: k of the recalls. splits: measured besides the test split.
+
+    shifted: how many test images the corruptions are measured on, evenly spread over the split.
+    """
 
     templates: Templates = TEMPLATES
     top: tuple[int, ...] = (5,)
     recall: tuple[int, ...] = (1, 5, 10)
     corruptions: tuple[Literal["greyscale", "blur", "noise", "crop", "colour"], ...] = ()
+    shifted: int = Field(default=1000, ge=1)
     splits: tuple[Literal["validation"], ...] = ()
 
 
@@ -109,7 +114,9 @@ def _shifted(
         return
     from winnow.evaluate.engine.corruptions import corrupted
 
-    original, labels = np.asarray(view.data.images("test")), _labels(view, "test")
+    labels = _labels(view, "test")
+    shown = np.linspace(0, len(labels) - 1, min(params.shifted, len(labels))).round().astype(int)
+    original, labels = view.data.images("test")[shown], labels[shown]
     values = []
     for kind in params.corruptions:
         for strength in STRENGTHS:

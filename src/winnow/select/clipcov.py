@@ -15,14 +15,16 @@ Released notebook (commit 25cc65f): the same terms, but a class is charged only 
 class with fewer picks is never charged: at 5 % of CC3M that is most of them. Its input files are not
 published and not documented; what they hold is inferred (docs/methods/clipcov.md).
 
-`top` charges nothing: the best of q. The weights of the four terms switch each of them off.
+`released_scaled` has as many charges per class as the release has on CC3M, where a class has 2,838 pairs:
+its period is 200 n / (2,838 classes). `top` charges nothing: the best of q. The weights of the four terms
+switch each of them off.
 
 Memory O(n d) and one class's similarities, or a few rows of them above `memory_gb`. Cost O(sum n_k^2 d).
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -44,11 +46,13 @@ class ClipCovParams(Params):
     centre: float = Field(default=1.0, ge=0)
     centres: Literal["other", "own"] = "other"
     threshold: float | None = 0.0
-    period: int | None = Field(default=1, ge=1)
+    period: Annotated[int, Field(ge=1)] | Literal["scaled"] | None = 1
     over_all: bool = False
 
 
+CC3M_CLASS_SIZE = 2838
 RELEASED = {"period": 200, "over_all": True}
+SCALED = {"period": "scaled", "over_all": True}
 
 
 def needs(_: ClipCovParams) -> Signals:
@@ -66,7 +70,7 @@ def nested(_: ClipCovParams) -> bool:
 
 @plugin(
     params=ClipCovParams,
-    variants={"paper": {}, "released": RELEASED, "top": {"period": None}},
+    variants={"paper": {}, "released": RELEASED, "released_scaled": SCALED, "top": {"period": None}},
     needs=needs,
     nested=nested,
     source="Joshi et al., AISTATS 2024, arXiv 2403.12267",
@@ -81,7 +85,8 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Cli
     labels = finite(view, "label_similarity", "clipcov").astype(np.float64)
     groups = groups_of(np.asarray(view.signals["latent_classes"]))
     centres = _centres(images, texts, groups)
-    penalty = Penalty(params.period, params.over_all, params.cross, params.label)
+    period = _scaled_period(view.n, len(groups)) if params.period == "scaled" else params.period
+    penalty = Penalty(period, params.over_all, params.cross, params.label)
     gains, orders, values = np.zeros(view.n), [], []
     for place, group in enumerate(groups):
         similarity, members = _similarity(view, images, texts, group, params)
@@ -93,8 +98,13 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Cli
         values.append(value)
     chosen = merge_by_value(orders, values)[:budget]
     largest = max(map(len, groups), default=0)
-    score = Score(gains, "high") if params.period is None else None
-    return subset(chosen, score, facts={"classes": len(groups), "largest_class": largest})
+    score = Score(gains, "high") if period is None else None
+    facts = {"classes": len(groups), "largest_class": largest, "period": period}
+    return subset(chosen, score, facts=facts)
+
+
+def _scaled_period(n: int, classes: int) -> int:
+    return max(1, round(RELEASED["period"] * n / (CC3M_CLASS_SIZE * max(classes, 1))))
 
 
 def _similarity(

@@ -87,7 +87,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Dat
 def passed(rule: Rule, view: View, params: DataCompParams) -> np.ndarray:
     """Return which pairs pass one rule, (n,) bool."""
     facts = finite(view, "pair_facts", "datacomp")
-    speaks: np.ndarray = (facts[:, ENGLISH] > 0) | (not params.english)
+    speaks = np.asarray((facts[:, ENGLISH] > 0) | (not params.english))
     if rule == "basic":
         long_enough = (facts[:, WORDS] > params.words) & (facts[:, CHARACTERS] > params.characters)
         fits = (facts[:, MIN_SIDE] >= params.min_side) & (facts[:, ASPECT] <= params.aspect)
@@ -95,4 +95,4 @@ def passed(rule: Rule, view: View, params: DataCompParams) -> np.ndarray:
     if rule == "text":
         return np.asarray(speaks & (facts[:, NAMES_CLASS] > 0))
     has_caption = (facts[:, WORDS] > 1) & (facts[:, CHARACTERS] > 5)
-    return np.asarray(speaks & has_caption) & np.asarray(view.signals["near_target"], bool)
+    return np.asarray(speaks & has_caption & np.asarray(view.signals["near_target"], bool))
