@@ -27,6 +27,7 @@ RESNET = {"model": "cifar_resnet", "model_params": {"width": 4}, "batch_size": 2
 CONVNET = {"model": "convnet", "model_params": {"depth": 1, "width": 8, "norm": "batch"}, "batch_size": 20}
 GROUPED = {"model": "convnet", "model_params": {"depth": 1, "width": 8}, "batch_size": 29}
 MLP = {"model": "mlp", "model_params": {"width": 16}, "batch_size": 20}
+TOWERS = {"model": "clip", "model_params": {"architecture": "tiny-vit"}, "batch_size": 20}
 WEIGHTED = {"weights": torch.linspace(0.1, 4, ROWS)}
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "group norm": ("supervised", GROUPED | WEIGHTED, {"crop": 2, "flip": True, "record": True}),
@@ -36,6 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "asam": ("supervised", CONVNET, {"optimiser": "asam", "rho": 1.0, "record": True}),
     "bfloat16": ("supervised", CONVNET, {"precision": "bf16"}),
     "simclr": ("simclr", CONVNET, {"projection": 8, "cosine": True}),
+    "clip": ("clip", TOWERS, {"lr": 1e-3}),
 }
 
 
@@ -58,6 +60,7 @@ def make_task(folder: Path, model: str, model_params: dict[str, Any], **changes:
         "labels": torch.from_numpy(labels),
         "rows": torch.arange(5, 5 + ROWS),
         "weights": None,
+        "captions": lambda: [f"picture {row % 7} of class {row % 10}" for row in range(90)],
         "rounds": 1,
         "mean": torch.full((3,), 0.4),
         "std": torch.full((3,), 0.3),

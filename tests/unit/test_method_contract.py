@@ -38,6 +38,19 @@ def make_signals(
     logits[np.arange(n), labels] += 1
     return {
         "embeddings": rows,
+        "text_embeddings": (rows + random.normal(size=rows.shape)).astype(np.float32),
+        "label_similarity": random.uniform(size=n).astype(np.float32),
+        "reducible_similarity": random.normal(size=n).astype(np.float32),
+        "pair_facts": np.column_stack(
+            [
+                random.integers(6, size=n),
+                random.integers(30, size=n),
+                random.integers(2, size=(n, 2)),
+                random.integers(100, 400, size=n),
+                random.uniform(1, 4, size=n),
+            ]
+        ).astype(np.float32),
+        "near_target": random.integers(2, size=n).astype(bool),
         "latent_classes": latent,
         "features": rows.copy(),
         "logits": logits,
@@ -65,6 +78,9 @@ def resamples(name: str) -> bool:
 # Drawn at random, or by position: permuting the pool does not permute the choice.
 BY_CHANCE = {
     ("craig", "released"),
+    ("datacomp", "basic"),
+    ("datacomp", "text"),
+    ("datacomp", "image"),
     ("glister", "released"),
     ("gradmatch", "released"),
     ("grand", "released"),
@@ -82,7 +98,16 @@ BY_CHANCE = {
 }
 
 # Of equal scores the lowest position wins, whatever the examples are: a ranking has no second criterion.
-TIES_BY_POSITION = {"cal", "moderate", "prototypes", "sas", "uncertainty"}
+TIES_BY_POSITION = {
+    "c_rho",
+    "cal",
+    "clip_score",
+    "datacomp",
+    "moderate",
+    "prototypes",
+    "sas",
+    "uncertainty",
+}
 
 SIZED = [case for case in CASES if not resamples(case[0])]
 RESAMPLING = [case for case in CASES if resamples(case[0])]
@@ -170,7 +195,8 @@ def test_ties_between_different_examples_do_not_depend_on_the_order(name: str, v
     """Features and logits on a grid: many distances and divergences are equal, no two examples are."""
     view = make_view(81, seed=6)
     rows = np.stack(np.meshgrid(*[np.arange(-1, 2)] * 4), axis=-1).reshape(81, 4).astype(np.float32)
-    signals = {"features": rows, "embeddings": rows, "logits": np.concatenate([rows, rows[:, :1]], axis=1)}
+    mirrored = {"embeddings": rows, "text_embeddings": rows[:, ::-1]}
+    signals = {"features": rows, **mirrored, "logits": np.concatenate([rows, rows[:, :1]], axis=1)}
     view = View(81, view.labels, {**view.signals, **signals})
     assert_permuting_permutes(name, variant, view)
 
@@ -179,7 +205,7 @@ NEEDS = [
     (name, variant, signal)
     for name, variant in CASES
     for signal in params_of(name, variant)[0].needs(params_of(name, variant)[1])
-    if signal not in ("latent_classes", "correct_history")
+    if signal not in ("latent_classes", "correct_history", "near_target")
 ]
 
 

@@ -29,12 +29,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
 from winnow.select.engine.choice import order_of_value
 from winnow.select.engine.cross_covariance import CrossSimilarity, Penalty, greedy_order, merge_by_value
 from winnow.select.engine.quotas import groups_of
-from winnow.select.engine.subset import Score, Subset, View, finite, subset
+from winnow.select.engine.subset import Score, Subset, View, finite, refuse_extremes, subset
 
 
 class ClipCovParams(Params):
@@ -112,8 +111,8 @@ def _similarity(
 ) -> tuple[CrossSimilarity, np.ndarray]:
     """Return one class's similarities, and its members in the order of their values, which breaks ties."""
     a, b = images[group].astype(np.float32), texts[group].astype(np.float32)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise UserError("clipcov: embeddings: a value is not finite")
+    refuse_extremes(a, "embeddings", "clipcov")
+    refuse_extremes(b, "text_embeddings", "clipcov")
     order = order_of_value(np.concatenate([a, b], axis=1))
     return CrossSimilarity(a[order], b[order], params.threshold, view.memory_gb), group[order]
 

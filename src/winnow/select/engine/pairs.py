@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from winnow.errors import UserError
-from winnow.select.engine.subset import View
+from winnow.select.engine.subset import View, refuse_extremes
 
 ROWS = 2**16
 
@@ -16,9 +15,8 @@ def pair_scores(view: View, method: str) -> np.ndarray:
     found = np.empty(view.n, np.float32)
     for start in range(0, view.n, ROWS):
         part = slice(start, start + ROWS)
-        found[part] = np.einsum(
-            "nd,nd->n", images[part].astype(np.float32), texts[part].astype(np.float32), dtype=np.float32
-        )
-    if not np.isfinite(found).all():
-        raise UserError(f"{method}: embeddings: a value is not finite")
+        a, b = images[part].astype(np.float32), texts[part].astype(np.float32)
+        refuse_extremes(a, "embeddings", method)
+        refuse_extremes(b, "text_embeddings", method)
+        found[part] = np.einsum("nd,nd->n", a, b)
     return found

@@ -78,12 +78,17 @@ def finite(view: View, name: str, method: str) -> np.ndarray:
     The square of a larger value, summed over a row, is more than float32 holds.
     """
     values = np.asarray(view.signals[name])
+    refuse_extremes(values, name, method)
+    return values
+
+
+def refuse_extremes(values: np.ndarray, name: str, method: str) -> None:
+    """Raise `UserError` if a value is not finite, or above 1e18; for parts of a signal that is never whole."""
     if np.issubdtype(values.dtype, np.floating) and values.size:
         if not np.isfinite(values).all():
             raise UserError(f"{method}: {name}: a value is not finite")
         if max(float(values.max()), -float(values.min())) > LARGEST:
             raise UserError(f"{method}: {name}: a value is too large (more than 1e18)")
-    return values
 
 
 def labelled(view: View, method: str) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""Image-text training: the towers, the loss, pieces of a batch, decay, mistakes; and that it learns."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from parallel_cases import TOWERS, make_task
+from safetensors.torch import load_file
+
+from winnow import registry
+from winnow.errors import UserError
+from winnow.models.engine.towers import LARGEST_SCALE, build_towers
+from winnow.train.engine.image_text import class_features, decaying, text_features
+from winnow.train.engine.loop import Loop
+
+CAPTIONS = ["a thin three", "a thick four", "the digit nine", "a slanted one"]
+
+
+def towers(seed: int = 0, architecture: str = "tiny-vit", size: int = 8) -> Any:
+    torch.manual_seed(seed)
+    return build_towers(architecture, None, size)
+
+
+def train(folder: Path, params: dict[str, Any], **changes: Any) -> dict[str, torch.Tensor]:
+    plugin = registry.load("train", "clip", "test")
+    plugin.function(
+        plugin.params(**({"precision": "fp32"} | params)), make_task(folder, **(TOWERS | changes))
+    )
+    return load_file(folder / "out" / "model.safetensors")
+
+
+def test_features_have_norm_one_and_grey_images_three_channels() -> None:
+    model = towers().eval()
+    grey = torch.rand(4, 1, 8, 8)
+    tokens = model.tokens(CAPTIONS).long()
+    found = model(grey, tokens)
+    assert found.shape == (4, 2, 64)
+    torch.testing.assert_close(found.norm(dim=2), torch.ones(4, 2))
+    torch.testing.assert_close(found, model(grey.expand(-1, 3, -1, -1), tokens))
+
+
+def test_tokens_are_open_clips_whatever_repeats() -> None:
+    model = towers()
+    captions = [CAPTIONS[i % 3] for i in range(10)]
+    assert model.tokens(captions).tolist() == model.read(captions).tolist()
+
+
+def test_pieces_of_a_batch_have_the_gradient_of_the_whole() -> None:
+    model, images = towers(), torch.rand(10, 3, 8, 8)
+    tokens = model.tokens([f"caption {i}" for i in range(10)]).long()
+    gradients = []
+    for parts in (1, 4):
+        model.parts = parts
+        model.zero_grad()
+        encoded = model(images, tokens)
+        logits = model.logit_scale.exp() * encoded[:, 0] @ encoded[:, 1].T
+        torch.nn.functional.cross_entropy(logits, torch.arange(10)).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
+
+
+def test_the_loss_is_the_mean_of_both_directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Loop] = []
+
+    def stop(loop: Loop) -> torch.Tensor:
+        found.append(loop)
+        raise StopIteration
+
+    monkeypatch.setattr(Loop, "run", stop)
+    with pytest.raises(StopIteration):
+        train(tmp_path, {})
+    loop, rows = found[0], torch.arange(20)
+    task = make_task(tmp_path / "again", **TOWERS)
+    pixels = (task.images[task.rows[rows]].float() / 255 - 0.4) / 0.3
+    tokens = loop.model.tokens(task.captions())[task.rows[rows]].long()  # type: ignore[operator]
+    image, text = loop.model(pixels, tokens).unbind(1)
+    logits = loop.model.logit_scale.exp() * image @ text.T  # type: ignore[operator]
+    both = [-side.log_softmax(1).diagonal().mean() for side in (logits, logits.T)]
+    torch.testing.assert_close(loop.step_loss(rows, 0), sum(both) / 2)
+
+
+def test_gains_biases_and_the_scale_do_not_decay() -> None:
+    model = towers(architecture="tiny-resnet", size=32)
+    decays, still = (set(map(id, group["params"])) for group in decaying(model, 0.1))  # type: ignore[arg-type]
+    names = dict(model.named_parameters())
+    assert id(names["logit_scale"]) in still
+    assert id(names["encoder.visual.conv1.weight"]) in decays
+    assert id(names["encoder.visual.bn1.weight"]) in still
+    assert id(names["text.ln_final.bias"]) in still
+    assert len(decays) + len(still) == len(names) and not decays & still
+
+
+def test_the_scale_stays_below_its_bound(tmp_path: Path) -> None:
+    weights = train(tmp_path, {"lr": 2.0, "weight_decay": 0.0, "warmup": 0.0})
+    assert weights["logit_scale"] <= math.log(LARGEST_SCALE) + 1e-6
+
+
+def test_equal_seeds_give_equal_models_and_others_do_not(tmp_path: Path) -> None:
+    first, again, other = (
+        train(tmp_path / name, {}, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    key = "encoder.visual.proj"
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first[key], other[key])
+
+
+def test_pictures_are_told_apart_by_what_their_captions_say(tmp_path: Path) -> None:
+    names = ["red", "green", "blue", "white", "black", "small", "large", "thin", "thick", "plain"]
+    weights = train(
+        tmp_path,
+        {"lr": 3e-3, "weight_decay": 0.0},
+        epochs=60,
+        captions=lambda: [f"a {names[row % 10]} picture" for row in range(90)],
+    )
+    model = towers()
+    model.load_state_dict(weights)
+    task = make_task(tmp_path / "again", **TOWERS)
+    with torch.no_grad():
+        images = model.eval().encode_images((task.images[65:].float() / 255 - 0.4) / 0.3).numpy()
+    predicted = (images @ class_features(model, names, ["a {} picture"]).T).argmax(1)
+    assert (predicted == np.arange(65, 90) % 10).mean() > 0.8  # none of these was trained on
+
+
+def test_prompts_are_averaged_over_templates() -> None:
+    model = towers().eval()
+    found = class_features(model, ["cat", "dog"], ["a {}", "the {}"])
+    rows = text_features(model, ["a dog", "the dog"])
+    mean = rows.mean(0) / np.linalg.norm(rows.mean(0))
+    np.testing.assert_allclose(found[1], mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("params", "changes", "message"),
+    [
+        ({}, {"weights": torch.ones(60)}, "takes no weights"),
+        ({}, {"model": "mlp", "model_params": {"width": 16}}, "two towers"),
+        ({"parts": 11}, {}, "accepted: 1 to 10"),
+    ],
+)
+def test_mistakes_end_in_one_message(
+    tmp_path: Path, params: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(tmp_path, params, **changes)
+
+
+@pytest.mark.parametrize(("name", "message"), [("tiny-vot", "tiny-vit"), ("roberta-ViT-B-32", "hub")])
+def test_architectures_that_cannot_be_built_are_refused(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_towers(name, None, 32)

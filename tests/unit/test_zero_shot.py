@@ -1,0 +1,115 @@
+"""Zero-shot accuracy, retrieval and shifts against plain loops."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from winnow.errors import UserError
+from winnow.evaluate import zero_shot
+from winnow.evaluate.engine.corruptions import corrupted
+from winnow.evaluate.engine.view import EvaluationView
+
+RNG = np.random.default_rng(0)
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_top_k_counts_the_k_highest_scores() -> None:
+    scores, labels = RNG.normal(size=(80, 7)), RNG.integers(6, size=80)
+    found = zero_shot.classification(scores, labels, (3,), "x")
+    ranks = [int((scores[i] > scores[i, labels[i]]).sum()) for i in range(80)]
+    assert found["x_accuracy"] == (np.mean([rank == 0 for rank in ranks]), 80)
+    assert found["x_top3_accuracy"] == (np.mean([rank < 3 for rank in ranks]), 80)
+    balanced = [np.mean([r == 0 for r, y in zip(ranks, labels, strict=True) if y == c]) for c in range(6)]
+    assert found["x_balanced_accuracy"][0] == pytest.approx(np.mean(balanced))
+
+
+def test_recall_counts_equal_captions_as_right() -> None:
+    images, texts = unit(RNG.normal(size=(60, 5))), unit(RNG.normal(size=(60, 5)))
+    texts[40:] = texts[:20]
+    found = zero_shot.retrieval(images, texts, (1, 5))
+    for name, queries, candidates in (("image_to_text", images, texts), ("text_to_image", texts, images)):
+        for k in (1, 5):
+            hits = []
+            for i in range(60):
+                right = [j for j in range(60) if (texts[j] == texts[i]).all()]
+                best = max(queries[i] @ candidates[j] for j in right)
+                wrong = [j for j in range(60) if j not in right and queries[i] @ candidates[j] >= best]
+                hits.append(len(wrong) < k)
+            assert found[f"{name}_recall_at_{k}"][0] == pytest.approx(np.mean(hits)), (name, k)
+
+
+def test_a_model_that_says_the_same_of_everything_has_no_recall() -> None:
+    same, distinct = np.ones((20, 3)), unit(RNG.normal(size=(20, 3)))
+    assert zero_shot.retrieval(same, same, (1,))["text_to_image_recall_at_1"][0] == 1.0  # all are right
+    assert (
+        zero_shot.retrieval(same, distinct, (1,))["text_to_image_recall_at_1"][0] == 0.0
+    )  # ties count against
+
+
+def view_of(**data: Any) -> EvaluationView:
+    """A view whose encoder takes the mean colour, and whose classes are the three channels."""
+
+    def encode_images(images: np.ndarray) -> np.ndarray:
+        return unit(np.asarray(images).reshape(len(images), -1, 3).mean(1) + 1e-3)
+
+    return EvaluationView(
+        data=SimpleNamespace(**data),  # type: ignore[arg-type]
+        read=lambda _: pytest.fail("nothing to read"),  # type: ignore[arg-type,return-value]
+        random=RNG,
+        encode=lambda split: encode_images(data["images"](split)),
+        encode_images=encode_images,
+        encode_texts=lambda texts: unit(RNG.normal(size=(len(texts), 3))),
+        encode_classes=lambda _: np.eye(3),
+    )
+
+
+def test_protocol_measures_splits_and_shifts() -> None:
+    labels = {"test": RNG.integers(3, size=50), "validation": RNG.integers(3, size=30)}
+    images = {split: np.zeros((len(y), 8, 8, 3), np.uint8) for split, y in labels.items()}
+    for split, y in labels.items():
+        images[split][np.arange(len(y)), :, :, y] = 200
+    images["validation"][:10] = 0  # black: the first class
+    view = view_of(
+        name="x",
+        images=images.__getitem__,
+        labels=labels.__getitem__,
+        has_labels=lambda _: True,
+        captions=lambda split: ["caption"] * len(labels[split]),
+    )
+    params = zero_shot.ZeroShotParams(
+        top=(2,), corruptions=("crop", "colour"), splits=("validation",), shifted=20
+    )
+    found = zero_shot.evaluate(params, view)
+    assert found["zero_shot_accuracy"] == (1.0, 50)
+    expected = np.mean(np.where(np.arange(30) < 10, 0, labels["validation"]) == labels["validation"])
+    assert found["validation_zero_shot_accuracy"][0] == pytest.approx(expected)
+    assert found["crop_5_accuracy"] == (1.0, 20)
+    kinds = [found[f"{kind}_{s}_accuracy"][0] for kind in ("crop", "colour") for s in zero_shot.STRENGTHS]
+    assert found["shifted_accuracy"] == (pytest.approx(np.mean(kinds)), 20)
+
+
+KINDS = ("greyscale", "blur", "noise", "crop", "colour")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_corruptions_grow_with_their_strength_and_repeat(kind: Any) -> None:
+    images = (np.kron(RNG.integers(2, size=(6, 8, 8, 3)), np.ones((1, 4, 4, 1))) * 255).astype(np.uint8)
+    changed = [corrupted(images, kind, strength) for strength in (1, 2, 3, 4, 5)]
+    assert all(c.shape == images.shape and c.dtype == np.uint8 for c in changed)
+    distance = [np.abs(c.astype(int) - images).mean() for c in changed]
+    assert distance[0] > 0 and distance[-1] == max(distance)
+    assert (corrupted(images, kind, 3) == changed[2]).all()
+
+
+def test_full_greyscale_leaves_no_colour_and_grey_images_refuse_it() -> None:
+    images = RNG.integers(256, size=(3, 8, 8, 3), dtype=np.uint8)
+    assert np.ptp(corrupted(images, "greyscale", 5).astype(int), axis=3).max() == 0
+    with pytest.raises(UserError, match="colour images"):
+        corrupted(images[..., :1], "colour", 1)
