@@ -13,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 SNAKEMAKE := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --cores $(CORES)
 
-.PHONY: help demo small plan rehearse download report check gc test lint format bench lock clean install
+.PHONY: help demo small plan rehearse download report check gc test lint format bench crawl-env lock clean install
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -77,12 +77,21 @@ format: $(READY) ## format Python and Snakemake files
 bench: .venv/.bench ## time our code beside named peers (ARGS=sas for one)
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
-LOCK := uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
+.venv-crawl/.ready: envs/crawl.txt
+	$(PYTHON) -m venv --clear .venv-crawl
+	.venv-crawl/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/crawl.txt
+	@touch $@
 
-lock: ## resolve pyproject.toml into envs/lock.txt and, with the benchmarks' peers, lock-bench.txt (needs uv)
+crawl-env: .venv-crawl/.ready ## create .venv-crawl with img2dataset, which downloads image-text pairs
+
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --custom-compile-command "make lock" --quiet
+LOCK := $(COMPILE) pyproject.toml --extra dev
+
+lock: ## resolve pyproject.toml into envs/lock.txt, lock-bench.txt (the benchmarks' peers) and crawl.txt (needs uv)
 	$(LOCK) --output-file envs/lock.txt
 	$(LOCK) --extra bench --constraint envs/lock.txt --output-file envs/lock-bench.txt
+	$(COMPILE) envs/crawl.in --output-file envs/crawl.txt
 
 clean: ## delete results and caches (the data in results/data is kept)
 	rm -rf .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

@@ -5,6 +5,7 @@ configfile: "config.yaml"
 
 include: "rules/common.smk"
 include: "rules/download.smk"
+include: "rules/crawl.smk"
 include: "rules/prepare.smk"
 include: "rules/train.smk"
 include: "rules/signals.smk"
@@ -24,6 +25,7 @@ localrules:
     report,
     download,
     fetch,
+    crawl,
     collect,
     gather,
     evidence,
@@ -51,7 +53,7 @@ rule report:
 
 rule download:
     input:
-        [file for dataset in PLAN.datasets for file in PLAN.downloads(dataset)],
+        [file for dataset in PLAN.datasets for file in PLAN.targets(dataset)],
 
 
 for suite in PLAN.suites:

@@ -25,7 +25,7 @@ def main() -> None:
     if entry is None or entry.content() != spec.entry:
         raise UserError(f"datasets.yaml: {spec.dataset} is not what this spec describes; plan again")
     folder = job.store.parent / "data"
-    files = {file.name: folder / (file.of or spec.dataset) / file.name for file in entry.files}
+    files = {name: folder / place for name, place in entry.sources().items()}
     with job.building() as artefact:
         if artefact is not None:
             with artefact.timed("all"):

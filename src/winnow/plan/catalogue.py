@@ -113,6 +113,35 @@ class Recaption(Frozen):
         return self
 
 
+CRAWLED = "crawl.json"
+"""What a crawl leaves beside its shards when it is whole."""
+
+
+class Crawl(Frozen):
+    """A published list of addresses and captions, from which the pairs are downloaded into shards.
+
+    `list` is a text file with one pair per line, its `columns` separated by tabs; `header` says that its
+    first line names them. Where `files` describes it, it is fetched and checked like any other. Where its
+    checksum is not known to us it comes from the mirror, with a checksum that the user gives, and `address`
+    says where it is published. `image_size` is the shorter side, in pixels, to which larger images are
+    reduced; `shard_size` is the lines of a shard.
+    """
+
+    list: FileName
+    columns: tuple[str, ...]
+    header: bool = False
+    address: Url | None = None
+    image_size: PositiveInt = 256
+    shard_size: PositiveInt = 10_000
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> Self:
+        for name in ("url", "caption"):
+            if self.columns.count(name) != 1:
+                raise ValueError(f"`columns` must name '{name}' once; it gives {', '.join(self.columns)}.")
+        return self
+
+
 class DatasetEntry(Frozen):
     """One dataset. `shape` is (height, width, channels) in pixels; `splits` gives the number of examples."""
 
@@ -128,6 +157,7 @@ class DatasetEntry(Frozen):
     classes: tuple[str, ...] = ()
     n_classes: PositiveInt | None = None
     files: tuple[FileEntry, ...] = ()
+    crawl: Crawl | None = None
     relabel: Relabel | None = None
     recaption: Recaption | None = None
     note: str = ""
@@ -140,6 +170,8 @@ class DatasetEntry(Frozen):
             raise ValueError(f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`.")
         if self.recaption and self.kind != "pairs":
             raise ValueError(f"`recaption` is for data of kind 'pairs'; this is of kind '{self.kind}'.")
+        if self.crawl is not None and self.kind != "pairs":
+            raise ValueError(f"`crawl` brings images with captions; `kind` is '{self.kind}', not 'pairs'.")
         if self.classes and self.n_classes not in (None, len(self.classes)):
             raise ValueError(f"`n_classes` is {self.n_classes} but `classes` names {len(self.classes)}.")
         for what, names in (("class", self.classes), ("file", [file.name for file in self.files])):
@@ -155,9 +187,20 @@ class DatasetEntry(Frozen):
 
     def content(self) -> dict[str, Any]:
         """Return the fields that say what the data are; titles, licences and addresses change no result."""
-        words = {"title": True, "licence": True, "homepage": True, "note": True}
+        words: dict[str, Any] = {"title": True, "licence": True, "homepage": True, "note": True}
+        words["files"] = {"__all__": {"urls", "note", "of"}}
         words |= {"recaption": True} if self.recaption is None else {}
-        return self.model_dump(mode="json", exclude=words | {"files": {"__all__": {"urls", "note", "of"}}})
+        words["crawl"] = self.crawl is None or {"address"}
+        return self.model_dump(mode="json", exclude=words)
+
+    def sources(self) -> dict[str, str]:
+        """Return the files that `prepare` reads: their names, and their places below the data folder.
+
+        Of a crawl that is its manifest, beside which the shards lie.
+        """
+        if self.crawl is not None:
+            return {CRAWLED: f"{self.name}/{CRAWLED}"}
+        return {file.name: f"{file.of or self.name}/{file.name}" for file in self.files}
 
 
 def reader_names() -> list[str]:
@@ -210,6 +253,7 @@ def _entry(path: Path, name: str, fields: object, raw: dict[str, Any]) -> Datase
 def _check_names(entry: DatasetEntry, options: ReaderOptions, named: set[str], where: str) -> None:
     """Check that the options speak of exactly the entry's files and splits."""
     listed = {file.name for file in entry.files}
+    named = named | ({entry.crawl.list} & listed if entry.crawl else set())
     for missing in sorted(named - listed):
         raise unknown("file", missing, listed, f"{where}.options")
     for unused in sorted(listed - named):

@@ -47,7 +47,7 @@ class Plan:
         """Return the paths that a job reads, by name."""
         spec = self.node(stage, identity).spec
         if isinstance(spec, PrepareSpec):
-            return {"files": self.downloads(spec.dataset)}
+            return {"files": self.sources(spec.dataset)}
         return {name: self.path(reference) for name, reference in spec.inputs().items()}
 
     def spec(self, stage: str, identity: str) -> str:
@@ -107,6 +107,32 @@ class Plan:
     def downloads(self, dataset: str) -> list[str]:
         """Return where this clone has a dataset's files, or links to them."""
         return [str(RESULTS / name) for name in self.download_names(dataset)]
+
+    def sources(self, dataset: str) -> list[str]:
+        """Return what the preparation of a dataset reads: its files, or the manifest of its crawl."""
+        return [str(RESULTS / "data" / place) for place in self.catalogue[dataset].sources().values()]
+
+    def targets(self, dataset: str) -> list[str]:
+        """Return all that `download` makes of a dataset."""
+        return list(dict.fromkeys([*self.downloads(dataset), *self.sources(dataset)]))
+
+    def target_places(self, dataset: str) -> list[Path]:
+        """Return where these themselves are."""
+        store = self.config.shared_store or RESULTS
+        return [store / Path(target).relative_to(RESULTS) for target in self.targets(dataset)]
+
+    def crawl_inputs(self, dataset: str) -> list[str]:
+        """Return the list of a crawl where the catalogue describes it as a file, to be fetched first."""
+        crawl, files = self.catalogue[dataset].crawl, self.catalogue[dataset].files
+        if crawl is None:
+            raise UserError(f"datasets.yaml: {dataset}: has no `crawl`, so there is nothing to crawl.")
+        listed = zip(files, self.downloads(dataset), strict=True)
+        return [path for file, path in listed if file.name == crawl.list]
+
+    def crawl_spec(self, dataset: str) -> str:
+        """Return what a crawl depends on: its settings, not where the list is published."""
+        entry = self.catalogue[dataset]
+        return canonical_json({"dataset": dataset, "crawl": entry.content().get("crawl")})
 
     def download_names(self, dataset: str) -> list[str]:
         """Return the paths of a dataset's files below the store."""
@@ -274,3 +300,20 @@ def require_sources(plan: Plan) -> None:
                     f"`mirror` in config.yaml or the variable WINNOW_MIRROR to a folder with "
                     f"{folder}/{file.name}."
                 )
+        _require_list(plan, dataset)
+
+
+def _require_list(plan: Plan, dataset: str) -> None:
+    """Refuse a crawl without its list, unless the crawl has been made."""
+    entry, mirror = plan.catalogue[dataset], plan.config.mirror_folder
+    crawl = entry.crawl
+    if crawl is None or any(file.name == crawl.list for file in entry.files):
+        return
+    held = mirror is not None and (mirror / dataset / crawl.list).is_file()
+    if not held and not plan.target_places(dataset)[-1].is_file():
+        published = f" (published at {crawl.address})" if crawl.address else ""
+        raise UserError(
+            f"datasets.yaml: {dataset}.crawl: {crawl.list} has no known checksum, so it is not fetched. Set "
+            f"`mirror` in config.yaml or the variable WINNOW_MIRROR to a folder with {dataset}/{crawl.list}"
+            f"{published} and {dataset}/{crawl.list}.sha256."
+        )

@@ -69,7 +69,8 @@ def store_lock(store: Path) -> Path:
 def needs(plan: Plan) -> frozenset[str]:
     """Return the paths below the store that a plan needs, done or not."""
     artefacts = (f"{plan.config.scale}/{ref.split('/')[0]}/{p.name}" for ref, p in plan.places.items())
-    return frozenset(artefacts).union(*(plan.download_names(dataset) for dataset in plan.datasets))
+    downloads = (target for dataset in plan.datasets for target in plan.targets(dataset))
+    return frozenset(artefacts).union(str(Path(target).relative_to(RESULTS)) for target in downloads)
 
 
 def registered(store: Path) -> list[Registered]:
@@ -120,7 +121,7 @@ def _set_links(plan: Plan) -> None:
             there[place.parent] = set(os.listdir(place.parent)) if place.parent.is_dir() else set()
         _set_link(Path(plan.path(reference)), place, place.name in there[place.parent])
     for dataset in plan.datasets:
-        for name, place in zip(plan.downloads(dataset), plan.download_places(dataset), strict=True):
+        for name, place in zip(plan.targets(dataset), plan.target_places(dataset), strict=True):
             if not Path(name).is_file():
                 _set_link(Path(name), place, place.is_file())
 
