@@ -19,6 +19,7 @@ from winnow.plan.estimate import estimate_stages
 from winnow.plan.expand import Graph, Node
 from winnow.plan.plan import STAGES, Plan, load_plan
 from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Spec, TrainSpec
+from winnow.rehearse import stages
 from winnow.rehearse.book import Book
 from winnow.rehearse.cards import card_names, load_card
 from winnow.rehearse.cases import EXAMPLES, SelectCase
@@ -29,7 +30,7 @@ from winnow.rehearse.limits import Rule, misfits, read_rule
 from winnow.rehearse.measures import Counts, Fit, Measures, StageMeasure, Start, TrainMeasure
 from winnow.rehearse.schedule import Task, longest_path, makespan
 from winnow.rehearse.stages import measure_selection
-from winnow.rehearse.standin import TEST, Look, data_reference, filling, make_data, run
+from winnow.rehearse.standin import TEST, Look, Ran, data_reference, filling, make_data, run
 from winnow.rehearse.table import UNION, rows, spans
 from winnow.rehearse.training import measure_training
 from winnow.select.engine.run import select_all
@@ -200,6 +201,31 @@ def test_a_fit_is_exact_where_it_was_measured_and_follows_the_power_beyond() -> 
     assert squares.at(1010) == pytest.approx(3 + 1000**2)
     assert Fit(((10, 1.0), (20, 2.0))).at(100) == pytest.approx(10)
     assert Fit(((10, 1.0), (20, 5.0), (40, 4.0))).at(70) == pytest.approx(7)
+
+
+def test_trainings_that_cost_the_same_are_one_case() -> None:
+    book = book_of()
+    plain = {"crop": 1, "precision": "fp32"}
+
+    def key(epochs: int = 3, **own: Any) -> str:
+        trainer = Plugged(name="supervised", params=plain | own)
+        return book.train_key(train_spec(trainer=trainer, epochs=epochs))
+
+    assert key() == key(lr=0.5) == key(schedule="step", milestones=[0.1]) == key(epochs=9)
+    others = [key(), key(optimiser="sam"), key(mixup=0.2), key(record=True), key(epochs=9, record=True)]
+    assert len(set(others)) == len(others)
+
+
+def test_what_takes_too_long_to_grow_takes_time_by_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = {"wall_s": 2.0, "cpu_s": 2.0}
+    monkeypatch.setattr(stages, "run", lambda *_: Ran(tmp_path, {"0": cost, "1": cost}, 5.0))
+    grown = stages._grow(tmp_path, lambda *_: prepare_spec(), lambda _: None, "cpu", 1.0, least=4, most=4000)
+    assert [n for n, _ in grown.memory] == [4]
+    assert stages._summary(grown).seconds.at(4000) == pytest.approx(2000)
+    grown = stages._grow(tmp_path, lambda *_: prepare_spec(), lambda _: None, "cpu", 1.0, least=4, most=4)
+    assert stages._summary(grown).seconds.at(4000) == 2.0, "nothing grows: all was seen"
 
 
 def test_a_share_between_two_that_were_rehearsed_lies_between_them() -> None:

@@ -16,6 +16,9 @@ from winnow.rehearse.standin import Look
 from winnow.train.engine.loop import Passes
 from winnow.train.engine.task import Task
 
+COSTLESS = frozenset({"lr", "schedule", "milestones", "decay", "warmup", "rho", "temperature"})
+"""Parameters of trainers that change numbers and no step's work."""
+
 
 @dataclass(frozen=True)
 class _Lengths:
@@ -69,10 +72,18 @@ class Book:
     # -- keys of cases: equal keys share one measurement ------------------------------------------
 
     def train_case(self, spec: TrainSpec) -> TrainCase:
-        return TrainCase(spec.trainer, spec.model, spec.epochs, spec.batch_size, self.look(spec.data))
+        """Return the case of a training; without records, an epoch shows all that more of them would."""
+        own = spec.trainer.params
+        trainer = Plugged(name=spec.trainer.name, params={k: own[k] for k in own if k not in COSTLESS})
+        epochs = spec.epochs if own.get("record") else 1
+        return TrainCase(trainer, spec.model, epochs, spec.batch_size, self.look(spec.data))
 
     def train_key(self, spec: TrainSpec) -> str:
         return _key("train", vars(self.train_case(spec)))
+
+    def model_key(self, spec: TrainSpec) -> str:
+        """Return the key that trained models share which cost the same to run."""
+        return _key("model", {"model": spec.model, "look": self.look(spec.data)})
 
     def proxies(self, spec: SignalSpec) -> list[TrainSpec]:
         found = [self.specs[reference] for reference in spec.uses.values()]
@@ -84,7 +95,8 @@ class Book:
             for name, reference in spec.uses.items()
             if isinstance(use := self.specs[reference], SignalSpec)
         }
-        proxies = [self.train_key(proxy) for proxy in self.proxies(spec)]
+        proxy_key = self.model_key if loads_models(spec.signal) else self.train_key
+        proxies = [proxy_key(proxy) for proxy in self.proxies(spec)]
         facts = {"signal": spec.signal, "look": self.look(spec.data), "proxies": proxies, "arrays": arrays}
         return _key("signals", facts)
 
@@ -122,7 +134,7 @@ class Book:
         """Return the key of an evaluation; only protocols that encode images depend on the model."""
         facts: dict[str, Any] = {"protocol": spec.protocol, "classes": self.look(spec.data).classes}
         if encodes(spec.protocol):
-            facts["model"] = self.train_key(cast(TrainSpec, self.specs[spec.subject]))
+            facts["model"] = self.model_key(cast(TrainSpec, self.specs[spec.subject]))
         return _key("evaluate", facts)
 
     def key(self, spec: Spec) -> str:

@@ -14,12 +14,13 @@ Measure = TrainMeasure | StageMeasure
 
 @dataclass(frozen=True)
 class Family:
-    """Cases of one plugin."""
+    """Cases of one plugin; `timed` says whether the steps of trainings are timed."""
 
     cases: tuple[tuple[str, Case], ...]
     store: Path
     device: str
     budget_s: float
+    timed: bool
 
 
 def plugin_of(case: Case) -> str:
@@ -43,13 +44,13 @@ def measure_family(family: Family) -> list[tuple[str, Measure | str]]:
 
 
 def _measure_one(case: Case, family: Family, is_first: bool) -> Measure:
+    place = (family.store, family.device, family.budget_s)
     if isinstance(case, TrainCase):
         from winnow.rehearse.training import measure_training
 
-        return measure_training(case, family.store, family.device, family.budget_s, is_first)
+        return measure_training(case, *place, is_first, family.timed)
     from winnow.rehearse import stages
 
-    place = (family.store, family.device, family.budget_s)
     if isinstance(case, SignalCase):
         return stages.measure_signal(case, *place)
     if isinstance(case, SelectCase):

@@ -36,17 +36,20 @@ TOGETHER = 6
 """Cases of one plugin that a process measures: each process pays for its imports again."""
 
 
-def rehearse(specs: Mapping[Ref, Spec], device: str, budget_s: float, processes: int) -> Book:
+def rehearse(
+    specs: Mapping[Ref, Spec], device: str, budget_s: float, processes: int, timed: bool = True
+) -> Book:
     """Measure every distinct case of the specs on stand-ins and return the book that knows them.
 
-    device: as in the configuration. budget_s: seconds for one case. processes: measured at once.
+    device: as in the configuration. budget_s: seconds for one case. processes: measured at once. timed:
+    whether the steps of trainings are timed; for another card than this machine's, counting is enough.
     """
     book, threads = Book(specs), os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # as the rules give every job one thread
     try:
         with (
             tempfile.TemporaryDirectory(prefix="winnow-rehearsal-") as folder,
-            _Stage(book, Path(folder), device, budget_s, processes) as stage,
+            _Stage(book, processes, (Path(folder), device, budget_s, timed)) as stage,
         ):
             book.measures.starts = {name: _start(module) for name, module in MODULES.items()}
             book.measures.hash_rate = _hash_rate(Path(folder))
@@ -66,8 +69,8 @@ def rehearse(specs: Mapping[Ref, Spec], device: str, budget_s: float, processes:
 class _Stage:
     """Plays cases in child processes and enters what they show in the book."""
 
-    def __init__(self, book: Book, store: Path, device: str, budget_s: float, processes: int) -> None:
-        self.book, self.store, self.device, self.budget_s = book, store, device, budget_s
+    def __init__(self, book: Book, processes: int, how: tuple[Path, str, float, bool]) -> None:
+        self.book, self.how = book, how
         context = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(processes, mp_context=context, max_tasks_per_child=1)
         self.bar = tqdm(total=0, desc="rehearsal", unit="case", mininterval=1)
@@ -83,9 +86,8 @@ class _Stage:
         self.bar.set_description(f"rehearsal: {what}")
         self.bar.total = (self.bar.total or 0) + len(cases)
         self.bar.refresh()
-        submit, place = self.pool.submit, (self.store, self.device, self.budget_s)
-        families = [Family(tuple(part), *place) for part in _families(cases)]
-        futures = {submit(measure_family, family): family for family in families}
+        families = [Family(tuple(part), *self.how) for part in _families(cases)]
+        futures = {self.pool.submit(measure_family, family): family for family in families}
         for future in as_completed(futures):
             for key, found in future.result():
                 self.book.measures.enter(key, found)

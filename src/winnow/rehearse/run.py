@@ -45,7 +45,7 @@ def rehearse_plan(plan: Plan, options: Options) -> None:
     """Rehearse all jobs of a plan; prints the tables and writes them to the output folder."""
     card = None if options.card == "here" else load_card(options.card)
     specs = {reference: node.spec for reference, node in plan.graph.nodes.items()}
-    book = _measured(specs, plan.config.device, options)
+    book = _measured(specs, plan.config.device, options, timed=card is None)
     forecaster = Forecaster(book, card)
     forecasts = list(forecaster.all())
     rules = {stage: read_rule(stage) for stage in STAGES}
@@ -90,9 +90,9 @@ def _in_order(error: Errors) -> tuple[str, int]:
     return error.quantity, [*STAGES, "all"].index(error.stage)
 
 
-def _measured(specs: Mapping[Ref, Spec], device: str, options: Options) -> Book:
+def _measured(specs: Mapping[Ref, Spec], device: str, options: Options, timed: bool = True) -> Book:
     has_gpu = _device_memory(device) is not None
-    return rehearse(specs, device, options.seconds, 1 if has_gpu else min(2, os.cpu_count() or 1))
+    return rehearse(specs, device, options.seconds, 1 if has_gpu else min(2, os.cpu_count() or 1), timed)
 
 
 def _device_memory(device: str) -> float | None:

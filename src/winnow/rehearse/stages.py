@@ -21,7 +21,7 @@ from winnow.rehearse.standin import TEST, Look, Ran, filling, make_data, make_si
 from winnow.stage import Job
 from winnow.store import read_json
 
-LEAST, LEAST_IMAGES = 64, 8
+LEAST, LEAST_IMAGES = 64, 4
 """Examples of the first run; a signal that runs a model, which may be large, starts with fewer."""
 GROWTH = 4
 
@@ -184,7 +184,10 @@ def _grow(
     least: int,
     most: int,
 ) -> _Grown:
-    """Run a stage on `least` examples, then on four times as many until time or the plan's n is used up."""
+    """Run a stage on `least` examples, then on four times as many until time or the plan's n is used up.
+
+    Where the first run uses up the time, each example is taken to cost as much as there.
+    """
     forget_peak()
     n, spent, grown = min(least, most), 0.0, _Grown()
     while True:
@@ -195,6 +198,8 @@ def _grow(
         grown.files.append((n, float(ran.bytes_of("s1/*"))))
         spent += 2 * ran.cost("1")
         if n >= most or spent + 2 * GROWTH * ran.cost("1") > budget_s:
+            if ran is grown.first and n < most:
+                grown.seconds.insert(0, (0, 0.0))
             return grown
         n = min(most, GROWTH * n)
 

@@ -53,11 +53,12 @@ def _loops_run(function: Callable[[Loop], Tensor]) -> Iterator[None]:
 
 
 def measure_training(
-    case: TrainCase, store: Path, device_name: str, budget_s: float, is_first: bool
+    case: TrainCase, store: Path, device_name: str, budget_s: float, is_first: bool, timed: bool = True
 ) -> TrainMeasure:
     """Rehearse one case; spends about `budget_s` seconds on steps.
 
-    is_first: whether this process has trained nothing yet, so that what happens at first use is seen.
+    is_first: whether this process has trained nothing yet, so that what happens at first use is seen. timed:
+    whether steps are taken, or counted only.
     """
     device = pick_device(device_name)
     ran = _pretend(case, store, device_name)
@@ -75,7 +76,7 @@ def measure_training(
     here = "fp32" if loop.dtype is None else "bf16"
     work = counted[here][0]
     step = _repeated(work, passes) + _repeated(preparation.times(case.batch_size / FEW), passes) + optimising
-    how, step_s, row_s, first_step_s = _time(case, step, device, budget_s)
+    how, step_s, row_s, first_step_s = _time(case, step, device, budget_s if timed else 0.0)
     forward_s = _time_forward(bare, shape[1:], forward, device, budget_s)
     return TrainMeasure(
         how=how,
