@@ -117,6 +117,32 @@ def test_a_live_run_s_links_and_those_of_its_jobs_stay(tree: Path, tmp_path: Pat
         assert [set(plan.needs) for plan in registered(tmp_path / "store")] == [set(needs(found))]
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from winnow.plan.runlock import hold
+running = hold(Path(".snakemake"))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_run_of_a_clone_is_refused(tree: Path, tmp_path: Path) -> None:
+    """It may have no lock in common with the first, at another scale: nothing would say what it needs."""
+    found = plan(tree, suites=["sas"], store=str(tmp_path / "store"))
+    fill(found, lambda reference: True)
+    with subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout and first.stdout.readline() == "held\n"
+        join_store(found, None, ["snakemake", "-n"])
+        join_store(plan(tree, suites=["sas"]), None, ["snakemake", "all"])
+        with pytest.raises(UserError, match="another run of this clone is alive"):
+            join_store(found, None, ["snakemake", "all"])
+        assert links(found) == {}
+        first.kill()
+    join_store(found, None, ["snakemake", "-n"])
+    assert len(links(found)) == len(found.places)
+
+
 def test_own_artefacts_are_not_mixed_with_a_store_s(tree: Path, tmp_path: Path) -> None:
     found = plan(tree, suites=["sas"], store=str(tmp_path / "store"))
     fill(found, lambda reference: True)

@@ -33,7 +33,7 @@ def clear_stale_locks(folder: Path, words: list[str] = sys.argv) -> TextIO | Non
     Commands that only look, and the parts of a distributed run (`--mode`), change nothing. After a run on
     another host nothing is cleared either: not all file systems share locks between hosts.
     """
-    if any(map(LOOKS_ONLY.fullmatch, words)):
+    if looks_only(words):
         return None
     handle = hold(folder)
     if handle is None:
@@ -55,6 +55,11 @@ def clear_stale_locks(folder: Path, words: list[str] = sys.argv) -> TextIO | Non
     handle.write(here)
     handle.flush()
     return handle
+
+
+def looks_only(words: list[str]) -> bool:
+    """Whether a command computes nothing itself."""
+    return any(map(LOOKS_ONLY.fullmatch, words))
 
 
 def hold(folder: Path) -> TextIO | None:

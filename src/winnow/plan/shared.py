@@ -21,7 +21,7 @@ from winnow.locks import locked, require_locks, shared_with_group
 from winnow.plan.code import ROOT
 from winnow.plan.config import RESULTS
 from winnow.plan.plan import STAGES, Plan
-from winnow.plan.runlock import hold
+from winnow.plan.runlock import hold, looks_only
 from winnow.store import STORED_NAME, point, read_json, write_json
 
 PLANS = "plans"
@@ -41,13 +41,18 @@ class Registered:
 def join_store(plan: Plan, running: TextIO | None, words: list[str] = sys.argv) -> None:
     """Bring this clone's links up to date and, for a run, tell the store what it needs.
 
-    running: the lock of a run of this clone. Without it the caller only looks, and links are left alone
-    while a run is alive. The parts of a distributed run (`--mode`) change nothing.
+    running: the lock of a run of this clone. Who only looks has none, and leaves links alone while a run is
+    alive; a second run beside it is refused. The parts of a distributed run (`--mode`) change nothing.
     """
     if "--mode" in words:
         return
     handle = running or hold(Path(".snakemake"))
     if handle is None:
+        if plan.config.shared_store is not None and not looks_only(words):
+            raise UserError(
+                "another run of this clone is alive, and a shared store has to know what each needs. Wait for"
+                " it, or run this from another clone."
+            )
         return
     try:
         if plan.config.shared_store is None:
