@@ -83,7 +83,7 @@ def finite(view: View, name: str, method: str) -> np.ndarray:
 
 
 def refuse_extremes(values: np.ndarray, name: str, method: str) -> None:
-    """Raise `UserError` if a value is not finite, or above 1e18; for parts of a signal that is never whole."""
+    """Raise `UserError` if a value is not finite, or above 1e18; also for parts of a signal."""
     if np.issubdtype(values.dtype, np.floating) and values.size:
         if not np.isfinite(values).all():
             raise UserError(f"{method}: {name}: a value is not finite")
