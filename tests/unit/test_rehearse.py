@@ -228,6 +228,22 @@ def test_what_takes_too_long_to_grow_takes_time_by_the_example(
     assert stages._summary(grown).seconds.at(4000) == 2.0, "nothing grows: all was seen"
 
 
+def test_what_grows_fast_stops_before_it_takes_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first sizes of a cubic cost, the next one is 64 times as much and not four times."""
+
+    def ran(_: Path, spec: PrepareSpec, *__: object) -> Ran:
+        seconds = 1e-3 * (spec.entry["splits"]["train"] / 64) ** 3
+        return Ran(tmp_path, {seed: {"wall_s": seconds, "cpu_s": seconds} for seed in "01"}, seconds)
+
+    monkeypatch.setattr(stages, "run", ran)
+    grown = stages._grow(
+        tmp_path, lambda n, _: prepare_spec(n), lambda _: None, "cpu", 2.0, least=64, most=50000
+    )
+    assert [n for n, _ in grown.seconds] == [64, 256]
+
+
 def test_a_share_between_two_that_were_rehearsed_lies_between_them() -> None:
     def spec(fraction: float) -> SelectSpec:
         method = Plugged(name="random", params={"quotas": "none"})

@@ -166,7 +166,7 @@ def _grow_probe(
         spent += taken
         grown.seconds.append((n, taken))
         grown.memory.append((n, peak_memory()))
-        if n == case.n or spent + GROWTH * taken > budget_s:
+        if n == case.n or spent + _next(grown.seconds) > budget_s:
             return
         n = min(case.n, GROWTH * n)
 
@@ -197,11 +197,18 @@ def _grow(
         grown.memory.append((n, peak_memory()))
         grown.files.append((n, float(ran.bytes_of("s1/*"))))
         spent += 2 * ran.cost("1")
-        if n >= most or spent + 2 * GROWTH * ran.cost("1") > budget_s:
+        if n >= most or spent + 2 * _next(grown.seconds) > budget_s:
             if ran is grown.first and n < most:
                 grown.seconds.insert(0, (0, 0.0))
             return grown
         n = min(most, GROWTH * n)
+
+
+def _next(seconds: list[tuple[int, float]]) -> float:
+    """Return the time to expect of the next size: as many times more as the last one took, or as n grows."""
+    *before, (_, last) = seconds
+    grown = last / before[-1][1] if before and before[-1][1] else 0.0
+    return last * max(GROWTH, grown)
 
 
 def _summary(grown: _Grown, **more: Any) -> StageMeasure:
