@@ -24,23 +24,26 @@ BATCH = 1024
 class Batch:
     """Some examples of one split.
 
-    `images` is uint8 (b, h, w, c); `labels` int64 (b,); `table` has one row per example. `rows` int64 (b,)
-    are the positions within the split, or None for "the next b". `ids` are published identifiers, or an empty
-    list where there are none (the position then serves). `classes` are the class names in label order, where
-    the files give them.
+    `images` is uint8 (b, h, w, c); `labels` int64 (b,); `table` has one row per example. `shards` says where
+    images that stay in shards lie (`winnow.data.lazy`). `rows` int64 (b,) are the positions within the split,
+    or None for "the next b". `ids` are published identifiers, or an empty list where there are none (the
+    position then serves). `classes` are the class names in label order, where the files give them. `counts`
+    adds to what `dataset.json` says was left out of the split, by reason.
     """
 
     split: str
     images: Images | None = None
     labels: Labels | None = None
     table: pandas.DataFrame | None = None
+    shards: pandas.DataFrame | None = None
     rows: Labels | None = None
     ids: list[str] = field(default_factory=list)
     classes: tuple[str, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        parts = (self.images, self.labels, self.table)
-        return next(len(part) for part in parts if part is not None)
+        parts = (self.images, self.labels, self.table, self.shards)
+        return next((len(part) for part in parts if part is not None), 0)
 
 
 def chunks(n: int, size: int = BATCH) -> Iterator[slice]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from winnow.data.batch import Images, Labels
+from winnow.data.batch import Labels
+from winnow.data.lazy import ImageSource, ShardImages, joined
 from winnow.errors import UserError, unknown
 from winnow.store import MANIFEST, verified
 
@@ -25,7 +26,8 @@ class Dataset:
     `shape` is (h, w, c), or () for text; `mean` and `std` are per channel, of the training images in [0, 1];
     `counts` gives the number of examples per split. The pool is the examples that methods choose from: the
     splits named in `pool`, one after the other. In a stored artefact every file is checked against the
-    manifest when it is read.
+    manifest when it is read. `data` is the folder with the downloads, in which the shards of images lie that
+    have not been written out as pixels, and `shards` gives the bytes of each.
     """
 
     folder: Path
@@ -37,16 +39,23 @@ class Dataset:
     std: tuple[float, ...]
     counts: dict[str, int]
     pool: tuple[str, ...]
+    data: Path
+    shards: dict[str, int]
 
     @classmethod
-    def open(cls, folder: Path) -> Dataset:
-        """Open a folder written by `prepare`; raises `UserError` if it is not one or is damaged."""
+    def open(cls, folder: Path, data: Path | None = None) -> Dataset:
+        """Open a folder written by `prepare`; raises `UserError` if it is not one or is damaged.
+
+        data: the folder with the downloads (default: `data` of the store in which the artefact is).
+        """
         path = folder / "dataset.json"
         try:
             facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             lists = {key: tuple(facts[key] or ()) for key in ("shape", "classes", "mean", "std", "pool")}
             counts = {split: int(about["n"]) for split, about in facts["splits"].items()}
-            return cls(folder=folder, name=facts["name"], kind=facts["kind"], counts=counts, **lists)
+            shards = {str(name): int(size) for name, size in facts.get("shards", {}).items()}
+            data = data or folder.resolve().parent.parent.parent / "data"
+            return cls(folder, facts["name"], facts["kind"], counts=counts, data=data, shards=shards, **lists)
         except FileNotFoundError as error:
             raise UserError(f"{path}: there is no prepared dataset here.") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -63,9 +72,16 @@ class Dataset:
             raise unknown("split", split, self.counts, str(self.folder))
         return self.counts[split]
 
-    def images(self, split: str) -> Images:
-        """Return the images, uint8 (n, h, w, c), memory-mapped and read-only."""
-        return cast(Images, self._array(split, "images"))
+    def images(self, split: str) -> ImageSource:
+        """Return the images, uint8 (n, h, w, c): memory-mapped and read-only, or decoded when asked for."""
+        if not self.shards:
+            return cast(ImageSource, self._array(split, "images"))
+        index = self._parquet(split, "shards")
+        if len(index) != self.n(split):
+            raise UserError(
+                f"{self.folder}: {len(index)} images in shards, dataset.json states {self.n(split)}."
+            )
+        return ShardImages(index, self.data, self.shape, self.shards)
 
     def labels(self, split: str) -> Labels:
         """Return the labels, int64 (n,), memory-mapped and read-only."""
@@ -109,10 +125,13 @@ class Dataset:
         """Return the number of examples in the pool."""
         return sum(self.n(split) for split in self.pool)
 
-    def pool_images(self) -> Images:
-        """Return the pool's images, uint8 (n, h, w, c): memory-mapped if it is one split, else in memory."""
+    def pool_images(self) -> ImageSource:
+        """Return the pool's images, uint8 (n, h, w, c), as `images` does; arrays are joined in memory."""
         parts = [self.images(split) for split in self.pool]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(parts) == 1:
+            return parts[0]
+        lazy = [part for part in parts if isinstance(part, ShardImages)]
+        return joined(lazy) if lazy else np.concatenate([np.asarray(part) for part in parts])
 
     def pool_labels(self) -> Labels:
         """Return the pool's labels, int64 (n,), with -1 where an example has none."""

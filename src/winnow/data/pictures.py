@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from winnow.data.batch import Images
 from winnow.errors import UserError
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _WHITE = (255, 255, 255)
 
 Fit = Literal["stretch", "pad"]
@@ -36,7 +36,7 @@ def decode(
                     f"{height}x{width}. Mend `shape` or set `resize: true`."
                 )
             picture = _opaque(image) if channels < 4 else image
-            picture = picture.convert(_MODES[channels])
+            picture = picture.convert(MODES[channels])
             if fit == "pad":
                 picture = _padded(picture, width, height)
             if picture.size != (width, height):

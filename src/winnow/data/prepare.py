@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 
 from winnow.data.arrays import ArrayRef, integer_labels, load_array
-from winnow.data.batch import BATCH, Images, Labels, chunks
+from winnow.data.batch import BATCH, Labels, chunks
+from winnow.data.lazy import ImageSource, lazy_images
 from winnow.data.splitwriter import SplitWriter
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, Relabel, reader_module
+
+SAMPLE = 10_000
+"""Images, evenly spread, of which the statistics of images in shards are."""
 
 
 def prepare(
@@ -39,8 +43,9 @@ def prepare(
 
     Writes per split `<split>_images.npy` (uint8 n, h, w, c), `<split>_labels.npy` (int64 n) and
     `<split>_table.parquet` where the data have them, `<split>_ids.parquet`, and `dataset.json`; for
-    relabelled data also `train_clean_labels.npy`, for swapped captions `train_swapped.npy` (bool n). Peak
-    memory: one batch of images, all labels and tables.
+    relabelled data also `train_clean_labels.npy`, for swapped captions `train_swapped.npy` (bool n). Images
+    that stay in shards are not written: in place of their array, `<split>_shards.parquet` says where they
+    lie. Peak memory: one batch of images, all labels and tables.
     Raises `UserError` if the files are not what the entry states.
     """
     limits = limits or {}
@@ -64,17 +69,18 @@ def prepare(
             train.recaption(entry.recaption, seed)
         for writer in writers.values():
             writer.write()
-        facts = _facts(entry, classes, writers, limits, seed) | {"pool": list(pool)}
+        data = next((path.parent.parent for path in files.values()), out)
+        facts = _facts(entry, classes, writers, limits, seed, data) | {"pool": list(pool)}
         (out / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _check_inputs(
     entry: DatasetEntry, files: dict[str, Path], limits: dict[str, int], pool: Sequence[str]
 ) -> None:
-    for file in entry.files:
-        if file.name not in files or not files[file.name].is_file():
+    for name in entry.sources():
+        if name not in files or not files[name].is_file():
             raise UserError(
-                f"{entry.name}: the file '{files.get(file.name, file.name)}' is missing; download it first."
+                f"{entry.name}: the file '{files.get(name, name)}' is missing; download it first."
             )
     counts = {str(split): n for split, n in entry.splits.items()}
     for key, names in (("limits", limits), ("pool", pool)):
@@ -120,11 +126,21 @@ def _facts(
     writers: dict[str, SplitWriter],
     limits: dict[str, int],
     seed: int,
+    data: Path,
 ) -> dict[str, Any]:
-    """Return what `dataset.json` states; the mean and standard deviation are of the training images."""
-    images = writers["train"].images
+    """Return what `dataset.json` states; the mean and standard deviation are of the training images.
+
+    data: the folder with the downloads of all datasets.
+    """
+    train, more = writers["train"], {}
+    images: ImageSource | None = train.images
+    if train.shards:
+        lazy = lazy_images(train.shards, entry, data)
+        sample = np.unique(np.linspace(0, len(lazy) - 1, SAMPLE).astype(np.int64))
+        images, more = lazy.rows(sample), {"statistics_sample": len(sample), "shards": lazy.sizes}
+        more["left_out"] = {split: dict(sorted(writer.counts.items())) for split, writer in writers.items()}
     mean, std = (None, None) if images is None else channel_statistics(images)
-    return {
+    return more | {
         "name": entry.name,
         "title": entry.title,
         "kind": entry.kind,
@@ -155,7 +171,7 @@ def _class_names(entry: DatasetEntry, found: tuple[str, ...]) -> tuple[str, ...]
     return entry.classes or found or tuple(str(label) for label in range(entry.class_count or 0))
 
 
-def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
+def channel_statistics(images: ImageSource) -> tuple[list[float], list[float]]:
     """Return the mean and (population) standard deviation of each channel, of values scaled to [0, 1].
 
     Exact: the sums of uint8 images (n, h, w, c) and of their squares are kept as integers.

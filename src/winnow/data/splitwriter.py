@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,8 @@ class SplitWriter:
         self.images: Images | None = None
         self.swapped: npt.NDArray[np.bool_] | None = None
         self.tables: list[pandas.DataFrame] = []
+        self.shards: list[pandas.DataFrame] = []
+        self.counts: Counter[str] = Counter()
         width = len(str(n - 1))
         self.ids: npt.NDArray[np.object_] = np.array(
             [f"{entry.name}/{split}/{row:0{width}d}" for row in range(n)], dtype=object
@@ -71,6 +74,9 @@ class SplitWriter:
             self._add_labels(batch.labels, rows)
         if batch.table is not None:
             self.tables.append(batch.table.set_axis(rows, axis=0))
+        if batch.shards is not None:
+            self.shards.append(batch.shards.set_axis(rows, axis=0))
+        self.counts.update(batch.counts)
         if batch.ids:
             self.ids[rows] = batch.ids
 
@@ -120,6 +126,7 @@ class SplitWriter:
         part = SplitWriter(self.entry, split, self.n, self.out)
         part.filled[:], part.ids, part.labels = True, self.ids, self.labels
         part.tables, part.images, part.clean_labels = self.tables, self.images, self.clean_labels
+        part.shards = self.shards
         part._select(rows)
         self._select(np.setdiff1d(np.arange(self.n), rows))
         return part
@@ -177,8 +184,7 @@ class SplitWriter:
     def _select(self, rows: Labels) -> None:
         """Keep the given rows, ascending."""
         self.n, self.ids, self.filled = len(rows), self.ids[rows], self.filled[rows]
-        kept = (table[table.index.isin(rows)] for table in self.tables)
-        self.tables = [table.set_axis(np.searchsorted(rows, table.index), axis=0) for table in kept]
+        self.tables, self.shards = (_kept(self.tables, rows), _kept(self.shards, rows))
         if self.labels is not None:
             self.labels = self.labels[rows]
         if self.clean_labels is not None:
@@ -199,6 +205,10 @@ class SplitWriter:
         pandas.DataFrame({"id": self.ids.astype(str)}).to_parquet(
             self.out / f"{self.split}_ids.parquet", index=False
         )
+        if self.shards:
+            pandas.concat(self.shards).sort_index().to_parquet(
+                self.out / f"{self.split}_shards.parquet", index=False
+            )
         table = self.whole_table()
         if table is None:
             return
@@ -208,6 +218,12 @@ class SplitWriter:
             raise UserError(
                 f"{self.where}: a column mixes types ({error}). Name the others in `columns`."
             ) from error
+
+
+def _kept(tables: list[pandas.DataFrame], rows: Labels) -> list[pandas.DataFrame]:
+    """Return the given rows of the tables, numbered anew."""
+    kept = (table[table.index.isin(rows)] for table in tables)
+    return [table.set_axis(np.searchsorted(rows, table.index), axis=0) for table in kept]
 
 
 def _create(path: Path, shape: tuple[int, ...]) -> Images:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+import numpy.typing as npt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from winnow.data.batch import Batch, Labels
 from winnow.errors import UserError, unknown
@@ -18,18 +19,27 @@ if TYPE_CHECKING:
 
 
 class Part(Frozen):
-    """The rows whose number modulo `of` is in `take`: a fixed split for a file that comes without one."""
+    """The rows whose number modulo `of` is in `take`, or not in `leave`: a fixed split of a file."""
 
     of: PositiveInt
-    take: tuple[NonNegativeInt, ...] = Field(min_length=1)
+    take: tuple[NonNegativeInt, ...] = ()
+    leave: tuple[NonNegativeInt, ...] = ()
 
     @model_validator(mode="after")
     def _remainders_exist(self) -> Self:
-        if max(self.take) >= self.of:
-            raise ValueError(
-                f"`take` holds {max(self.take)}; remainders of {self.of} are 0 to {self.of - 1}."
-            )
+        if bool(self.take) == bool(self.leave):
+            raise ValueError("give `take` or `leave`, one of the two, with at least one remainder.")
+        for name, listed in (("take", self.take), ("leave", self.leave)):
+            if max(listed, default=0) >= self.of:
+                raise ValueError(
+                    f"`{name}` holds {max(listed)}; remainders of {self.of} are 0 to {self.of - 1}."
+                )
         return self
+
+    def holds(self, numbers: Labels) -> npt.NDArray[np.bool_]:
+        """Return which of the row numbers (n,) are in the part."""
+        found = np.isin(numbers % self.of, self.take or self.leave)
+        return found if self.take else ~found
 
 
 class SplitTable(Frozen):
@@ -67,7 +77,7 @@ def table_batches(
         numbers = np.arange(start, start + len(frame))
         start += len(frame)
         require_columns(options.require, frame.columns, path)
-        rows = frame[np.isin(numbers % part.of, part.take)] if part else frame
+        rows = frame[part.holds(numbers)] if part else frame
         for name in options.require:
             rows = rows[rows[name].notna() & (rows[name] != "")]
         if len(rows):

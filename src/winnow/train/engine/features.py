@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from winnow.data.lazy import ImageSource
 from winnow.train.engine.task import normalise, to_tensor
 
 BATCH = 512
@@ -13,7 +13,7 @@ BATCH = 512
 
 @torch.no_grad()
 def features(
-    model: nn.Module, images: np.ndarray, mean: Tensor, std: Tensor, augment: nn.Module | None = None
+    model: nn.Module, images: ImageSource, mean: Tensor, std: Tensor, augment: nn.Module | None = None
 ) -> Tensor:
     """Return the model's outputs for (n, h, w, c) uint8 images as (n, d) float32 on the processor."""
     device, outputs = mean.device, []

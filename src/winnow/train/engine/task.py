@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from winnow.data.dataset import Dataset
+from winnow.data.lazy import ImageSource
 from winnow.registry import Params, Plugin
 from winnow.store import Cost
 
@@ -81,7 +82,7 @@ def steps_per_epoch(examples: int, batch_size: int, drop_last: bool) -> int:
     return max(1, whole if drop_last or rest < 2 else whole + 1)
 
 
-def to_tensor(images: np.ndarray, device: torch.device) -> Tensor:
+def to_tensor(images: ImageSource, device: torch.device) -> Tensor:
     """Return (n, h, w, c) uint8 images as an (n, c, h, w) tensor on the device, channels last in memory."""
     return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
 
