@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from winnow.data.prepare import prepare
 from winnow.errors import UserError, run_main
-from winnow.plan.catalogue import load_catalogue
+from winnow.plan.catalogue import load_catalogue, varied
 from winnow.plan.code import ROOT
 from winnow.plan.specs import PrepareSpec
 from winnow.seeds import derive
@@ -22,6 +22,7 @@ def main() -> None:
     job = parse_job(__doc__, PrepareSpec)
     spec = job.spec
     entry = load_catalogue(ROOT / "datasets.yaml").get(spec.dataset)
+    entry = entry and varied(entry, spec.entry["options"], f"datasets.yaml: {spec.dataset}")
     if entry is None or entry.content() != spec.entry:
         raise UserError(f"datasets.yaml: {spec.dataset} is not what this spec describes; plan again")
     folder = job.store.parent / "data"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas
 
 Images = npt.NDArray[np.uint8]
+Vectors = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 BATCH = 1024
@@ -24,15 +25,16 @@ BATCH = 1024
 class Batch:
     """Some examples of one split.
 
-    `images` is uint8 (b, h, w, c); `labels` int64 (b,); `table` has one row per example. `shards` says where
-    images that stay in shards lie (`winnow.data.lazy`). `rows` int64 (b,) are the positions within the split,
-    or None for "the next b". `ids` are published identifiers, or an empty list where there are none (the
-    position then serves). `classes` are the class names in label order, where the files give them. `counts`
-    adds to what `dataset.json` says was left out of the split, by reason.
+    `images` is uint8 (b, h, w, c), of `kind: vectors` float32 (b, vectors, dimensions, 1); `labels` int64
+    (b,); `table` has one row per example. `shards` says where images that stay in shards lie
+    (`winnow.data.lazy`). `rows` int64 (b,) are the positions within the split, or None for "the next b".
+    `ids` are published identifiers, or an empty list where there are none (the position then serves).
+    `classes` are the class names in label order, where the files give them. `counts` adds to what
+    `dataset.json` says was left out of the split, by reason.
     """
 
     split: str
-    images: Images | None = None
+    images: Images | Vectors | None = None
     labels: Labels | None = None
     table: pandas.DataFrame | None = None
     shards: pandas.DataFrame | None = None

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from winnow.data.arrays import ArrayRef, integer_labels, load_array
-from winnow.data.batch import BATCH, Labels, chunks
+from winnow.data.batch import BATCH, Images, Labels, chunks
 from winnow.data.lazy import ImageSource, lazy_images
 from winnow.data.splitwriter import SplitWriter
 from winnow.errors import UserError, unknown
@@ -133,7 +133,8 @@ def _facts(
     data: the folder with the downloads of all datasets.
     """
     train, more = writers["train"], {}
-    images: ImageSource | None = train.images
+    is_pixels = train.images is not None and train.images.dtype == np.uint8
+    images: ImageSource | None = cast(Images, train.images) if is_pixels else None
     if train.shards:
         lazy = lazy_images(train.shards, entry, data)
         sample = np.unique(np.linspace(0, len(lazy) - 1, SAMPLE).astype(np.int64))

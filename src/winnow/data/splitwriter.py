@@ -6,12 +6,12 @@ import os
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from winnow.data.batch import Batch, Images, Labels, chunks
+from winnow.data.batch import Batch, Images, Labels, Vectors, chunks
 from winnow.data.recaption import recaptioned
 from winnow.errors import UserError, one_of
 from winnow.plan.catalogue import DatasetEntry, Recaption
@@ -49,7 +49,7 @@ class SplitWriter:
         self.next_row = 0
         self.labels: Labels | None = None
         self.clean_labels: Labels | None = None
-        self.images: Images | None = None
+        self.images: Images | Vectors | None = None
         self.swapped: npt.NDArray[np.bool_] | None = None
         self.tables: list[pandas.DataFrame] = []
         self.shards: list[pandas.DataFrame] = []
@@ -80,14 +80,15 @@ class SplitWriter:
         if batch.ids:
             self.ids[rows] = batch.ids
 
-    def _add_images(self, images: Images, rows: Labels) -> None:
-        if images.dtype != np.uint8 or images.shape[1:] != self.entry.shape:
+    def _add_images(self, images: Images | Vectors, rows: Labels) -> None:
+        dtype = np.dtype(np.float32 if self.entry.kind == "vectors" else np.uint8)
+        if images.dtype != dtype or images.shape[1:] != self.entry.shape:
             raise UserError(
                 f"{self.where}: images are {images.dtype} {images.shape[1:]}, "
-                f"datasets.yaml states uint8 {self.entry.shape}."
+                f"datasets.yaml states {dtype} {self.entry.shape}."
             )
         if self.images is None:
-            self.images = _create(self.out / f"{self.split}_images.npy", (self.n, *images.shape[1:]))
+            self.images = _create(self.out / f"{self.split}_images.npy", (self.n, *images.shape[1:]), dtype)
         self.images[rows] = images
 
     def _add_labels(self, labels: Labels, rows: Labels) -> None:
@@ -191,7 +192,7 @@ class SplitWriter:
             self.clean_labels = self.clean_labels[rows]
         if self.images is not None:
             path, part = (self.out / f"{self.split}_images.npy", self.out / f"{self.split}_images.part.npy")
-            images = _create(part, (len(rows), *self.images.shape[1:]))
+            images = _create(part, (len(rows), *self.images.shape[1:]), self.images.dtype)
             for piece in chunks(len(rows)):
                 images[piece] = self.images[rows[piece]]
             images.flush()  # type: ignore[attr-defined]
@@ -226,12 +227,12 @@ def _kept(tables: list[pandas.DataFrame], rows: Labels) -> list[pandas.DataFrame
     return [table.set_axis(np.searchsorted(rows, table.index), axis=0) for table in kept]
 
 
-def _create(path: Path, shape: tuple[int, ...]) -> Images:
+def _create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Images:
     """Return a new writable memory map of zeros.
 
     All its blocks are reserved at once: a write to a map on a full disk kills the process.
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Self
@@ -143,11 +144,15 @@ class Crawl(Frozen):
 
 
 class DatasetEntry(Frozen):
-    """One dataset. `shape` is (height, width, channels) in pixels; `splits` gives the number of examples."""
+    """One dataset. `shape` is (height, width, channels) in pixels; `splits` gives the number of examples.
+
+    Data of kind `vectors` have float32 arrays in place of images: `shape` is (vectors of an example,
+    dimensions, 1).
+    """
 
     name: DatasetName
     title: str
-    kind: Literal["images", "pairs", "text"]
+    kind: Literal["images", "pairs", "text", "vectors"]
     licence: str
     homepage: Url
     reader: str
@@ -201,6 +206,18 @@ class DatasetEntry(Frozen):
         if self.crawl is not None:
             return {CRAWLED: f"{self.name}/{CRAWLED}"}
         return {file.name: f"{file.of or self.name}/{file.name}" for file in self.files}
+
+
+def varied(entry: DatasetEntry, options: Mapping[str, Any], where: str) -> DatasetEntry:
+    """Return the entry with these options over its own; `where` is the place to name in an error."""
+    if not options:
+        return entry
+    together = entry.options | dict(options)
+    checked: ReaderOptions = validate(reader_module(entry.reader).Options, together, where, at="options")
+    changed = entry.model_copy(update={"options": together})
+    named = checked.file_names() | (entry.relabel.file_names() if entry.relabel else set())
+    _check_names(changed, checked, named, where)
+    return changed
 
 
 def reader_names() -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from winnow import registry
 from winnow.canonical import canonical_json
 from winnow.errors import UserError, one_of, unknown
-from winnow.plan.catalogue import DatasetEntry
+from winnow.plan.catalogue import DatasetEntry, varied
 from winnow.plan.claims import Length
 from winnow.plan.config import Config
 from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
@@ -86,8 +86,9 @@ def expand(graph: Graph, suite: Suite, config: Config, catalogue: Mapping[str, D
         for name, values in scale.signals.items():
             signal = registry.load("signals", name, f"{where}.signals")
             _parameters(signal, values, f"{where}.signals.{name}")
+        entry = varied(catalogue[dataset], scale.options, where)
         for seeds, report in _chunks(scale, config):
-            grid = _Grid(graph, suite, config, label, catalogue[dataset], scale, seeds, report, where)
+            grid = _Grid(graph, suite, config, label, entry, scale, seeds, report, where)
             cells.extend(grid.cells())
     graph.cells[suite.name] = cells
 
@@ -250,6 +251,11 @@ class _Grid:
         if ("selection" in needs) != (stage == "selection"):
             right = "measures" if "selection" in needs else "evaluation"
             raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
+        if "validation" in needs and not (self.scale.holdout or "validation" in self.entry.splits):
+            raise UserError(
+                f"{where}.name: '{use.name}' needs a validation split, which {self.entry.name} does not have."
+                " Set `holdout` to a number of examples."
+            )
         if "clean_labels" in needs and self.entry.relabel is None:
             raise UserError(
                 f"{where}.name: '{use.name}' needs clean labels beside the given ones, which"

@@ -88,14 +88,16 @@ class Arm(_Model):
 class Scale(_Model):
     """The grid at one scale. `fractions` of equal-epoch and of equal-step training are listed apart.
 
-    `dataset` is the entry of datasets.yaml, where the grid has another name: one dataset at two sizes is two
-    grids. `pool` names the splits that methods choose from; `limits` keeps a stratified part of a split;
-    `holdout` examples are cut from the training split first, as the split `validation`. `measures` are
-    protocols that look at the selections, beside `evaluation`, which looks at the trained models. `arms`
-    names those to run, all by default; `arm_fractions` restricts single arms at this scale.
+    `dataset` is the entry of datasets.yaml, where the grid has another name: one dataset at two sizes, or
+    with two values of an option of its reader (`options`), is two grids. `pool` names the splits that methods
+    choose from; `limits` keeps a stratified part of a split; `holdout` examples are cut from the training
+    split first, as the split `validation`. `measures` are protocols that look at the selections, beside
+    `evaluation`, which looks at the trained models. `arms` names those to run, all by default;
+    `arm_fractions` restricts single arms at this scale.
     """
 
     dataset: str | None = None
+    options: dict[str, Any] = {}
     fractions: dict[Length, Annotated[list[float], Once]]
     seeds: Count
     seeds_per_job: Count = 1

@@ -53,7 +53,8 @@ class Book:
 
     def look(self, reference: Ref) -> Look:
         entry = self.prepared(reference).entry
-        return Look(tuple(entry["shape"]), len(entry["classes"]) or entry["n_classes"] or 1)
+        pixel_bytes = 4 if entry["kind"] == "vectors" else 1
+        return Look(tuple(entry["shape"]), len(entry["classes"]) or entry["n_classes"] or 1, pixel_bytes)
 
     def sizes(self, reference: Ref) -> dict[str, int]:
         """Return the examples of every split of a prepared dataset."""

@@ -25,14 +25,15 @@ TEST = 8
 
 @dataclass(frozen=True)
 class Look:
-    """What matters of a dataset: images (height, width, channels) and the number of classes."""
+    """What matters of a dataset: images (height, width, channels), classes, and bytes of a pixel."""
 
     shape: tuple[int, ...]
     classes: int
+    pixel_bytes: int = 1
 
     @property
     def image_bytes(self) -> int:
-        return int(np.prod(self.shape))
+        return int(np.prod(self.shape)) * self.pixel_bytes
 
 
 def without_pixels(look: Look) -> Look:

@@ -26,7 +26,7 @@ from winnow.train.engine.loop import Loop
 from winnow.train.engine.run import train_all
 from winnow.train.engine.task import Task
 
-FEW = 4
+FEW, MANY = 4, 4096
 STEPS, LONG_ENOUGH_S = 8, 0.3
 """Steps to take, and more of them where they are short."""
 
@@ -64,6 +64,8 @@ def measure_training(
     ran = _pretend(case, store, device_name)
     resident = peak_memory()
     loop = _loop(case, FEW, device)
+    if loop is None:
+        return _closed_form(case, store, device_name, ran, is_first)
     shape, preparation = _model_input(loop)
     views = shape[0] / FEW
     full = (round(views * case.batch_size), *shape[1:])
@@ -106,6 +108,43 @@ def measure_training(
     )
 
 
+def _closed_form(case: TrainCase, store: Path, device_name: str, ran: Ran, is_first: bool) -> TrainMeasure:
+    """Return the costs of a trainer that takes no steps, by two runs of different size.
+
+    Its time is taken to grow with the rows, and to be on a card what it is on a processor.
+    """
+    spec = case.spec().model_copy(update={"data": make_data(store, case.look, MANY)})
+    more = run(store, spec, train_all, device_name)
+    row_s = max(0.0, more.cost("1") - ran.cost("1")) / (MANY - EXAMPLES)
+    pixels = 8.0 * MANY * case.look.image_bytes / case.look.pixel_bytes
+    return TrainMeasure(
+        how="scaled",
+        batch=case.batch_size,
+        first_s=max(0.0, ran.cost("0") - ran.cost("1")) if is_first else 0.0,
+        repetition_s=ran.cost("1"),
+        overhead_s=ran.overhead_s,
+        step_s=0.0,
+        row_s=row_s,
+        forward_s=0.0,
+        drop_last=False,
+        precision="fp32",
+        precision_here="fp32",
+        width=case.look.shape[1],
+        step=Counts(flops=row_s * case.batch_size * product_speed(torch.device("cpu"))),
+        forward=Counts(),
+        weights=float(ran.bytes_of("s0/model.safetensors")),
+        state=0.0,
+        activations={"fp32": pixels},
+        device=None,
+        memory=peak_memory(),
+        model_file=float(ran.bytes_of("s0/model.safetensors")),
+        history_file=Fit(tuple((steps, 0.0) for steps in HISTORIES)),
+        logits_row=ran.bytes_of("s0/*_logits.npy") / TEST,
+        recorded_cell=0.0,
+        fixed_files=float(ran.bytes_of("*.json")),
+    )
+
+
 def _pretend(case: TrainCase, store: Path, device_name: str) -> Ran:
     """Run the stage on stand-in data; no step is taken, but all is built, saved and scored."""
     make_data(store, case.look, EXAMPLES)
@@ -122,8 +161,8 @@ def _pretend(case: TrainCase, store: Path, device_name: str) -> Ran:
         return run(store, case.spec(), train_all, device_name)
 
 
-def _loop(case: TrainCase, batch: int, device: torch.device) -> Loop:
-    """Return the loop that the trainer builds for one epoch of a single batch."""
+def _loop(case: TrainCase, batch: int, device: torch.device) -> Loop | None:
+    """Return the loop that the trainer builds for one epoch of a single batch; None if it takes no steps."""
     trainer = registry.load("train", case.trainer.name, "rehearsal")
     model = registry.load("models", case.model.name, "rehearsal")
     height, width, channels = case.look.shape
@@ -163,7 +202,7 @@ def _loop(case: TrainCase, batch: int, device: torch.device) -> Loop:
             scoring=Cost(),
         )
         trainer.function(trainer.params(**case.trainer.params), task)
-    return found[0]
+    return found[0] if found else None
 
 
 def _rows(loop: Loop) -> Tensor:
@@ -226,6 +265,7 @@ def _time(
 def _time_steps(case: TrainCase, batch: int, device: torch.device, budget_s: float) -> tuple[float, float]:
     """Return the median seconds of a step of a batch, and of the first one."""
     loop = _loop(case, batch, device)
+    assert loop is not None
     rows, times = _rows(loop), list[float]()
     while len(times) < 2 or (sum(times) < budget_s and (len(times) < STEPS or sum(times) < LONG_ENOUGH_S)):
         times.append(_clock(lambda: loop._step(0, rows), device))

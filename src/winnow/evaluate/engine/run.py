@@ -11,6 +11,7 @@ import numpy as np
 
 from winnow import registry
 from winnow.data.dataset import Dataset
+from winnow.data.lazy import ImageSource
 from winnow.errors import UserError
 from winnow.evaluate.engine.view import EvaluationView
 from winnow.plan.specs import EvaluateSpec
@@ -66,7 +67,7 @@ class _Encoders:
     def split(self, name: str) -> np.ndarray:
         return self.images(self.data.images(name))
 
-    def images(self, images: np.ndarray) -> np.ndarray:
+    def images(self, images: ImageSource) -> np.ndarray:
         from torch.nn.functional import normalize
 
         from winnow.train.engine.features import features
