@@ -76,7 +76,7 @@ def test_the_loss_is_the_mean_of_both_directions(tmp_path: Path, monkeypatch: py
         train(tmp_path, {})
     loop, rows = found[0], torch.arange(20)
     task = make_task(tmp_path / "again", **TOWERS)
-    pixels = (task.images[task.rows[rows]].float() / 255 - 0.4) / 0.3
+    pixels = (task.pixels[task.rows[rows]].float() / 255 - 0.4) / 0.3
     tokens = loop.model.tokens(task.captions())[task.rows[rows]].long()  # type: ignore[operator]
     image, text = loop.model(pixels, tokens).unbind(1)
     logits = loop.model.logit_scale.exp() * image @ text.T  # type: ignore[operator]
@@ -121,7 +121,7 @@ def test_pictures_are_told_apart_by_what_their_captions_say(tmp_path: Path) -> N
     model.load_state_dict(weights)
     task = make_task(tmp_path / "again", **TOWERS)
     with torch.no_grad():
-        images = model.eval().encode_images((task.images[65:].float() / 255 - 0.4) / 0.3).numpy()
+        images = model.eval().encode_images((task.pixels[65:].float() / 255 - 0.4) / 0.3).numpy()
     predicted = (images @ class_features(model, names, ["a {} picture"]).T).argmax(1)
     assert (predicted == np.arange(65, 90) % 10).mean() > 0.8  # none of these was trained on
 
@@ -132,6 +132,35 @@ def test_prompts_are_averaged_over_templates() -> None:
     rows = text_features(model, ["a dog", "the dog"])
     mean = rows.mean(0) / np.linalg.norm(rows.mean(0))
     np.testing.assert_allclose(found[1], mean, rtol=1e-5)
+
+
+class Elsewhere:
+    """Images that are not in memory as one array."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels, self.shape, self.dtype = pixels, pixels.shape, pixels.dtype
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return self.pixels[rows]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_stay_in_shards_give_the_same_model(tmp_path: Path, workers: int) -> None:
+    images = make_task(tmp_path / "task", **TOWERS).pixels.permute(0, 2, 3, 1).numpy()
+    streamed = train(tmp_path / "streamed", {"workers": workers}, images=Elsewhere(images))
+    loaded = train(tmp_path / "loaded", {})
+    assert all(torch.equal(loaded[name], streamed[name]) for name in loaded)
+
+
+def test_other_trainers_refuse_images_in_shards(tmp_path: Path) -> None:
+    images = make_task(tmp_path / "task", **TOWERS).pixels.permute(0, 2, 3, 1).numpy()
+    supervised = registry.load("train", "supervised", "test")
+    changes = {"model": "mlp", "model_params": {"width": 16}, "batch_size": 20, "images": Elsewhere(images)}
+    with pytest.raises(UserError, match="stay in shards"):
+        supervised.function(supervised.params(precision="fp32"), make_task(tmp_path, **changes))
 
 
 @pytest.mark.parametrize(

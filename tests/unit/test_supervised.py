@@ -295,7 +295,7 @@ def test_mixup_trains_on_mixed_targets(tmp_path: Path) -> None:
     passes = Passes.of(task, drop_last=False)
     rows = torch.from_numpy(passes.order(0))
     torch.manual_seed(passes.augmentation_seed(0))
-    pixels = task.images[task.rows[rows]].float() / 255
+    pixels = task.pixels[task.rows[rows]].float() / 255
     mixed, partner, share = mixup(normalise(pixels, task.mean, task.std), 0.5)
     onehot = torch.eye(10)[task.labels[task.rows[rows]]]
     targets = share * onehot + (1 - share) * onehot[partner]

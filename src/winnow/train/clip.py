@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class ClipParams(Params):
-    """warmup: share of the steps. parts: pieces that a batch is passed in. augment None: none."""
+    """warmup: share of the steps. parts: pieces that a batch is passed in. augment None: none.
+
+    workers: processes that decode images which stay in shards, ahead of the step.
+    """
 
     lr: float = Field(default=5e-4, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -36,13 +39,15 @@ class ClipParams(Params):
     parts: int = Field(default=1, ge=1)
     precision: Precision = "auto"
     augment: AugmentParams | None = None
+    workers: int = Field(default=4, ge=0)
 
 
 @plugin(params=ClipParams, source="Radford et al. 2021, arXiv 2103.00020; ClipCov release, commit 25cc65f")
 def train(params: ClipParams, task: Task) -> dict[str, str]:
     """Train both towers; writes `model.safetensors` and `history.parquet`.
 
-    Returns facts for the provenance: the precision that was used.
+    Returns facts for the provenance: the precision that was used and, for images in shards, the share of the
+    time for which the training waited for them.
     """
     import math
 
@@ -53,24 +58,25 @@ def train(params: ClipParams, task: Task) -> dict[str, str]:
     from winnow.train.engine.augment import build_augmentation
     from winnow.train.engine.contrastive import save_trained
     from winnow.train.engine.device import autocast_dtype
-    from winnow.train.engine.image_text import decaying, new_towers
+    from winnow.train.engine.image_text import decaying, new_towers, pairs_of
     from winnow.train.engine.loop import Loop, Passes, Schedule
     from winnow.train.engine.parallel import is_first, spread
     from winnow.train.engine.task import normalise
 
     _check(params, task)
     model = new_towers(task, params.parts)
-    tokens = model.tokens(task.captions()).to(task.device)
     forward = spread(model)
     dtype, contrast = autocast_dtype(params.precision, task.device), open_clip.ClipLoss()
     augment = build_augmentation(params.augment, task.channels, task.size) if params.augment else None
+    passes, steps = Passes.of(task, drop_last=True), task.total_steps(drop_last=True)
+    pairs = pairs_of(task, model, passes, steps, params.workers)
 
     def step_loss(rows: torch.Tensor, step: int) -> torch.Tensor:
-        chosen = task.rows[rows]
+        pixels, tokens = pairs.batch(rows, step)
         with torch.autocast(task.device.type, enabled=False):
-            pixels = task.images[chosen].float().div_(255)
+            pixels = pixels.float().div_(255)
             images = normalise(augment(pixels) if augment else pixels, task.mean, task.std)
-        encoded = forward(images.contiguous(memory_format=torch.channels_last), tokens[chosen].long())
+        encoded = forward(images.contiguous(memory_format=torch.channels_last), tokens)
         with torch.autocast(task.device.type, enabled=False):
             return contrast(encoded[:, 0], encoded[:, 1], model.logit_scale.exp())  # type: ignore[no-any-return]
 
@@ -78,27 +84,27 @@ def train(params: ClipParams, task: Task) -> dict[str, str]:
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(LARGEST_SCALE))
 
-    steps = task.total_steps(drop_last=True)
     groups = decaying(model, params.weight_decay)
     loop = Loop(
         model=model,
         optimiser=torch.optim.AdamW(groups, lr=params.lr, betas=params.betas, eps=params.eps, fused=True),
         schedule=Schedule(params.lr, steps, cosine=True, warmup=round(params.warmup * steps)),
         step_loss=step_loss,
-        passes=Passes.of(task, drop_last=True),
+        passes=passes,
         device=task.device,
         dtype=dtype,
         checkpoint=task.checkpoint,
         label=task.label,
         after_step=bound_scale,
     )
-    history = loop.run()
+    with pairs:
+        history = loop.run()
     if not is_first():
         return {}
     task.cost.wall_s += loop.carried["wall_s"]
     task.cost.cpu_s += loop.carried["cpu_s"]
     save_trained(task.out, model, history)
-    return {"precision_used": str(dtype or torch.float32).removeprefix("torch.")}
+    return {"precision_used": str(dtype or torch.float32).removeprefix("torch."), **pairs.facts}
 
 
 def _check(params: ClipParams, task: Task) -> None:

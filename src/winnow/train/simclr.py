@@ -54,7 +54,7 @@ def train(params: SimCLRParams, task: Task) -> dict[str, str]:
     augment = build_augmentation(params.augment, task.channels, task.size)
 
     def step_loss(rows: torch.Tensor, step: int) -> torch.Tensor:
-        images = task.images[task.rows[rows]]
+        images = task.pixels[task.rows[rows]]
         with torch.autocast(task.device.type, enabled=False):
             views = normalise(augment(torch.cat([images, images]).float().div_(255)), task.mean, task.std)
         projected = forward(views.contiguous(memory_format=torch.channels_last))

@@ -87,7 +87,7 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
         chosen = task.rows[rows]
         labels, weights = task.labels[chosen], None if task.weights is None else task.weights[rows]
         with torch.autocast(task.device.type, enabled=False):
-            pixels = random_crops(task.images, chosen, params.crop, params.flip)
+            pixels = random_crops(task.pixels, chosen, params.crop, params.flip)
             images = normalise(pixels.float().div_(255), task.mean, task.std)
         if params.mixup:
             images, partner, share = mixup(images, params.mixup)
@@ -128,7 +128,7 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     task.cost.cpu_s += loop.carried["cpu_s"]
     save_trained(task.out, model, history)
     if dynamics:
-        dynamics.save(task.out / "dynamics", task.rows.cpu().numpy(), len(task.images))
+        dynamics.save(task.out / "dynamics", task.rows.cpu().numpy(), len(task.pixels))
     return {"precision_used": str(dtype or torch.float32).removeprefix("torch.")}
 
 

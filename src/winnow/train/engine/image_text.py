@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
+from winnow.data.lazy import ImageSource
 from winnow.errors import UserError
 from winnow.models.clip import ClipModelParams
 from winnow.models.engine.towers import Towers, build_towers
@@ -17,6 +20,8 @@ from winnow.registry import Params
 from winnow.seeds import derive
 from winnow.store import verified
 from winnow.train.engine.features import BATCH
+from winnow.train.engine.loop import Passes
+from winnow.train.engine.stream import Stream
 from winnow.train.engine.task import Task
 
 
@@ -47,6 +52,61 @@ def load_towers(folder: Path, seed: int, params: Params, size: int) -> Towers:
     towers = build_towers(own.architecture, own.context, size)
     towers.load_state_dict(weights)
     return towers.eval()
+
+
+class Pairs(contextlib.AbstractContextManager["Pairs"]):
+    """Images (b, c, h, w) uint8 and tokens (b, length) int64 of the rows of a step."""
+
+    facts: Mapping[str, str] = {}
+
+    def __init__(self, task: Task, towers: Towers) -> None:
+        self.task, self.tokens = task, towers.tokens(task.captions()).to(task.device)
+
+    def batch(self, rows: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        chosen = self.task.rows[rows]
+        return self.task.pixels[chosen], self.tokens[chosen].long()
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+class ShardPairs(Pairs):
+    """The same of images that stay in shards: decoded by other processes ahead of the step.
+
+    The stream begins at the step that is asked for first, which after a resume is not step 0.
+    """
+
+    def __init__(self, task: Task, towers: Towers, passes: Passes, steps: int, workers: int) -> None:
+        self.task, self.read, self.passes, self.steps, self.workers = (
+            task,
+            towers.read,
+            passes,
+            steps,
+            workers,
+        )
+        self.stream: Stream | None = None
+
+    def batch(self, rows: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        if self.stream is None:
+            task, source = self.task, cast(ImageSource, self.task.images)
+            self.stream = Stream(
+                source, task.captions(), task.rows, self.passes, step, self.steps, self.workers, self.read,
+                task.device,
+            )  # fmt: skip
+        return self.stream.batch(step)
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        if self.stream is not None:
+            self.stream.close()
+            self.facts = {"waited_for_data": f"{self.stream.waited_share:.3f}"}
+
+
+def pairs_of(task: Task, towers: Towers, passes: Passes, steps: int, workers: int) -> Pairs:
+    """Return what gives a training its batches; `workers` decode where the images are not in memory."""
+    if isinstance(task.images, Tensor):
+        return Pairs(task, towers)
+    return ShardPairs(task, towers, passes, steps, workers)
 
 
 @torch.no_grad()

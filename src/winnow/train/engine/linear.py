@@ -91,12 +91,12 @@ def class_means(vectors: Floats, labels: npt.NDArray[np.int64], classes: int) ->
 
 def sample_of(task: Task) -> Sample:
     """Return the task's rows; raises `UserError` if they are not vectors or are weighted."""
-    if task.images.shape[1:3] != (1, 3):
+    if task.pixels.shape[1:3] != (1, 3):
         raise UserError(f"{task.label}: linear trainers need data of `kind: vectors`; choose such a dataset.")
     if task.weights is not None or task.rounds != 1:
         raise UserError(f"{task.label}: linear trainers take no weights or rounds; choose another method.")
     rows = task.rows.cpu()
-    vectors = task.images.cpu()[rows, 0].double().numpy()
+    vectors = task.pixels.cpu()[rows, 0].double().numpy()
     labels = task.labels.cpu()[rows].numpy()
     return Sample(vectors[:, 0], vectors[:, 1], vectors[:, 2], labels, task.classes)
 

@@ -30,7 +30,8 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
     spec = job.spec
     data = Dataset.open(job.input(spec.data))
     part = data if spec.split is None else data.with_pool(spec.split)
-    images, labels = (to_tensor(part.pool_images(), device), torch.from_numpy(part.pool_labels()).to(device))
+    source, labels = part.pool_images(), torch.from_numpy(part.pool_labels()).to(device)
+    images = to_tensor(source, device) if isinstance(source, np.ndarray) else source
     mean, std = statistics(data, device)
     trainer = registry.load("train", spec.trainer.name, "spec: trainer.name")
     model = registry.load("models", spec.model.name, "spec: model.name")

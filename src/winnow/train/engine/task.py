@@ -13,6 +13,7 @@ from torch import Tensor
 
 from winnow.data.dataset import Dataset
 from winnow.data.lazy import ImageSource
+from winnow.errors import UserError
 from winnow.registry import Params, Plugin
 from winnow.store import Cost
 
@@ -21,18 +22,17 @@ from winnow.store import Cost
 class Task:
     """One repetition of a training job.
 
-    images: (n, c, h, w) uint8, the whole pool. labels: (n,) int64, -1 where there is none.
-    rows: (m,) int64 positions of the subset in the pool, repeated where an example counts twice; with
-    `rounds` above 1 they are that many subsets of equal size, one per epoch in turn.
-    weights: (m,) float32, or None where all are 1. captions: returns the pool's n captions.
-    steps_as: number of examples whose epochs set the number of steps (equal-step training), or None.
-    context: names the random draws of a proxy, so that it shares none with the models it selects for.
-    heldout: returns the images, as `images`, of the splits that this model is measured on: none for a proxy,
-    else the test split and a validation split if there is one. scoring: what that measuring costs, which
-    counts as evaluation.
+    images: (n, c, h, w) uint8, the whole pool, or where it stays in shards what decodes it. labels: (n,)
+    int64, -1 where there is none. rows: (m,) int64 positions of the subset in the pool, repeated where an
+    example counts twice; with `rounds` above 1 they are that many subsets of equal size, one per epoch in
+    turn. weights: (m,) float32, or None where all are 1. captions: returns the pool's n captions. steps_as:
+    number of examples whose epochs set the number of steps (equal-step training), or None. context: names
+    the random draws of a proxy, so that it shares none with the models it selects for. heldout: returns the
+    images, as `images`, of the splits that this model is measured on: none for a proxy, else the test split
+    and a validation split if there is one. scoring: what that measuring costs, which counts as evaluation.
     """
 
-    images: Tensor
+    images: Tensor | ImageSource
     labels: Tensor
     rows: Tensor
     weights: Tensor | None
@@ -65,8 +65,18 @@ class Task:
         return each * max(self.epochs, math.ceil(self.min_steps / each))
 
     @property
+    def pixels(self) -> Tensor:
+        """The images in memory; a pool that stays in shards is a mistake of the suite."""
+        if not isinstance(self.images, Tensor):
+            raise UserError(
+                f"{self.label}: the images of this dataset stay in shards, which only the trainer clip reads;"
+                " name it in the suite, or give the dataset another reader."
+            )
+        return self.images
+
+    @property
     def channels(self) -> int:
-        return int(self.images.shape[1])
+        return int(self.images.shape[1] if isinstance(self.images, Tensor) else self.images.shape[3])
 
     @property
     def size(self) -> int:
