@@ -34,7 +34,7 @@ def task(folder: Path, **changes: Any) -> Any:
     values, labels = changes.pop("data", None) or vectors()
     images = torch.from_numpy(values)[..., None].permute(0, 3, 1, 2)
     fields = {
-        "images": images, "labels": torch.from_numpy(labels), "rows": torch.arange(40), "weights": None,
+        "pixels": images, "labels": torch.from_numpy(labels), "rows": torch.arange(40), "weights": None,
         "rounds": 1, "classes": CLASSES, "label": "job s0", "out": folder / "s0",
         "model_params": registry.load("models", "linear", "test").params(),
         "heldout": lambda: {"test": images[40:]},
@@ -91,7 +91,7 @@ def test_supervised_solvers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": torch.zeros(60, 3, 8, 8)}, "kind: vectors"),
+        ({"pixels": torch.zeros(60, 3, 8, 8)}, "kind: vectors"),
         ({"weights": torch.ones(40)}, "no weights"),
         ({"rounds": 2}, "no weights or rounds"),
         ({"model_params": Params()}, "model `linear`"),
