@@ -83,7 +83,14 @@ def selection(folder: Path, index: np.ndarray, score: np.ndarray | None = None, 
 def noisy() -> dict[str, Any]:
     clean = np.zeros(6, int)
     given = np.array([1, 1, 0, 0, 0, 0])
-    return {"pool": ("train",), "labels": lambda _: given, "clean_labels": lambda _: clean}
+    return {"kind": "images", "pool": ("train",), "labels": lambda _: given, "clean_labels": lambda _: clean}
+
+
+def test_of_pairs_the_moved_captions_are_wrong(tmp_path: Path) -> None:
+    selection(tmp_path, np.arange(2, 6), np.arange(6.0), "high")
+    moved = np.array([True, True, False, False, False, False])
+    pairs = measure("noise_detection", tmp_path, kind="pairs", pool=("train",), swapped=lambda _: moved)
+    assert pairs == measure("noise_detection", tmp_path, **noisy())
 
 
 @pytest.mark.parametrize(("keep", "sign"), [("high", 1), ("low", -1)])

@@ -1,5 +1,7 @@
 """How well a selection tells wrong labels from right ones, against the true clean labels.
 
+Of image-caption pairs, wrong is a caption that was moved from another image.
+
 The examples are ranked from the most to the least suspicious: by the method's score, from the end that it
 does not keep, or by the reverse of its order where it has none (a random order finds wrong labels at their
 base rate). Equal scores count as one threshold. Methods never see the clean labels.
@@ -16,13 +18,14 @@ from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
 
 if TYPE_CHECKING:
+    from winnow.data.dataset import Dataset
     from winnow.evaluate.engine.view import EvaluationView
 
 RECALLS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def needs(_: Params) -> Signals:
-    return {"selection": {}, "clean_labels": {}}
+    return {"selection": {}, "known_noise": {}}
 
 
 @plugin(needs=needs, source="Pleiss et al. 2020, arXiv 2001.10528, section 4")
@@ -31,8 +34,8 @@ def evaluate(params: Params, view: EvaluationView) -> dict[str, tuple[float, int
     import pandas as pd
 
     if view.data.pool != ("train",):
-        raise UserError("noise_detection: clean labels are known for the training split; set pool: [train]")
-    wrong = np.asarray(view.data.labels("train")) != np.asarray(view.data.clean_labels("train"))
+        raise UserError("noise_detection: what is wrong is known for the training split; set pool: [train]")
+    wrong = _wrong(view.data)
     index = pd.read_parquet(view.read("subset.parquet"), columns=["index"])["index"].to_numpy()
     kept = index[: view.budget]
     found = {
@@ -43,6 +46,12 @@ def evaluate(params: Params, view: EvaluationView) -> dict[str, tuple[float, int
     if suspicion is not None and 0 < wrong.sum() < len(wrong):
         found |= {f"noise_{name}": (value, len(wrong)) for name, value in detection(suspicion, wrong).items()}
     return found
+
+
+def _wrong(data: Dataset) -> np.ndarray:
+    if data.kind == "pairs":
+        return np.asarray(data.swapped("train"))
+    return np.asarray(data.labels("train") != data.clean_labels("train"))
 
 
 def _suspicion(view: EvaluationView, index: np.ndarray, n: int) -> np.ndarray | None:

@@ -256,10 +256,12 @@ class _Grid:
                 f"{where}.name: '{use.name}' needs a validation split, which {self.entry.name} does not have."
                 " Set `holdout` to a number of examples."
             )
-        if "clean_labels" in needs and self.entry.relabel is None:
+        swaps = self.entry.recaption is not None and self.entry.recaption.swap is not None
+        if "known_noise" in needs and self.entry.relabel is None and not swaps:
             raise UserError(
-                f"{where}.name: '{use.name}' needs clean labels beside the given ones, which"
-                f" {self.entry.name} does not have (no `relabel` in datasets.yaml)."
+                f"{where}.name: '{use.name}' needs clean labels beside the given ones, or captions known to"
+                f" be wrong; {self.entry.name} has neither (no `relabel` or `recaption: {{swap: ...}}` in"
+                " datasets.yaml)."
             )
 
     def _select(
