@@ -140,6 +140,8 @@ class Suite(_Model):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
     question: str
+    metric: str = "test_accuracy"
+    """What arms are ranked by."""
     source: Source
     arms: dict[str, Arm] = Field(min_length=1)
     scales: dict[ScaleName, dict[str, Scale]]

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from winnow.figures.units import MISSING, is_missing, metric_label, number
+from winnow.figures.units import MISSING, is_missing, number
 from winnow.report import claims, tables
 from winnow.report.inputs import FigureInput, ReportInput, SuiteInput
 
@@ -56,14 +56,13 @@ class SuiteView:
 
 def build_report(pages: ReportInput) -> str:
     """Return the report as one HTML document that loads nothing from anywhere."""
-    suites = [_suite(suite, pages.metric) for suite in pages.suites]
+    suites = [_suite(suite) for suite in pages.suites]
     ledger = [claim for suite in suites for claim in suite.claims]
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             scale=pages.scale,
-            metric=metric_label(pages.metric),
             suites=suites,
             figures=[_figure(figure) for figure in pages.figures],
             leaderboard=tables.leaderboard(pages),
@@ -75,7 +74,7 @@ def build_report(pages: ReportInput) -> str:
     )
 
 
-def _suite(suite: SuiteInput, metric: str) -> SuiteView:
+def _suite(suite: SuiteInput) -> SuiteView:
     return SuiteView(
         suite.name,
         suite.title,
@@ -83,7 +82,7 @@ def _suite(suite: SuiteInput, metric: str) -> SuiteView:
         suite.source,
         [_figure(figure) for figure in suite.figures],
         _seeds(suite),
-        tables.results(suite, metric),
+        tables.results(suite, suite.metric),
         [claims.view(suite, claim) for claim in suite.claims],
         tables.costs(suite),
         tables.reproduction(suite),

@@ -62,6 +62,7 @@ class SuiteInput:
     """One suite's page.
 
     Attributes:
+        metric: what arms are ranked by.
         source: what the suite reproduces, e.g. {paper, code}.
         arms: name -> {label, role}, in the suite's order.
         summary: one row per (suite, arm, method, variant, dataset, fraction, length, metric): n_seeds, mean,
@@ -85,6 +86,7 @@ class SuiteInput:
     figures: Sequence[FigureInput]
     environment: Mapping[str, Any] = field(default_factory=dict)
     provenance: Sequence[Mapping[str, Any]] = ()
+    metric: str = "test_accuracy"
 
     def label(self, arm: str) -> str:
         """Return an arm's label; an arm that the suite does not name keeps its name."""
@@ -102,4 +104,3 @@ class ReportInput:
     scale: str
     suites: Sequence[SuiteInput]
     figures: Sequence[FigureInput] = ()
-    metric: str = "test_accuracy"

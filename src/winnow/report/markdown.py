@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from winnow.figures.units import duration, interval, percent
+from winnow.figures.units import duration, interval, metric_label, percent
 from winnow.report.inputs import SuiteInput
 
-METRIC = "test_accuracy"
 INTRODUCTION = (
-    "Test accuracy in percent by share kept, mean and 95 % interval over repetitions. Below it, medians of "
+    "By share kept, mean and 95 % interval over repetitions. Below it, medians of "
     "processor time per repetition: selection (proxy training, signals and the choice itself) + training."
 )
 
@@ -25,7 +25,7 @@ def results_page(suite: SuiteInput, scale: str, command: str, figures: list[str]
         f"Measured with `{command}`; this page is written by `scripts/publish.py`.",
         _machine(suite.environment),
         *(f"![{name}]({name})" for name in figures),
-        "## Accuracy",
+        f"## {metric_label(suite.metric).capitalize()}",
         INTRODUCTION,
         *_accuracy(suite),
         "## Claims",
@@ -42,13 +42,13 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def _accuracy(suite: SuiteInput) -> Iterable[str]:
-    rows = suite.summary[suite.summary["metric"] == METRIC]
+    rows = suite.summary[suite.summary["metric"] == suite.metric]
     rows = rows.merge(suite.cost, on=["suite", "arm", "dataset", "fraction", "length"], validate="one_to_one")
     rows = rows.assign(place=rows["arm"].map({arm: place for place, arm in enumerate(suite.arms)}))
     for (dataset, length), group in rows.groupby(["dataset", "length"]):
         seeds = " to ".join(str(count) for count in sorted({group["n_seeds"].min(), group["n_seeds"].max()}))
         yield f"**{dataset}, equal {length}, seeds: {seeds}**"
-        for show in (_mean, _times):
+        for show in (partial(_mean, metric=suite.metric), _times):
             yield _by_share(suite, group.sort_values("place"), show)
 
 
@@ -62,8 +62,8 @@ def _by_share(suite: SuiteInput, rows: pd.DataFrame, show: Callable[[pd.Series],
     return _table(("arm", *map(percent, shares)), lines)
 
 
-def _mean(row: pd.Series) -> str:
-    return interval(row["mean"], row["ci_low"], row["ci_high"], METRIC)
+def _mean(row: pd.Series, metric: str) -> str:
+    return interval(row["mean"], row["ci_low"], row["ci_high"], metric)
 
 
 def _times(row: pd.Series) -> str:

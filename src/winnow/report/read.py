@@ -23,14 +23,20 @@ from winnow.tables import read_table
 def read_report(plan: Plan, suites: list[str], page: Path) -> ReportInput:
     """Return the report's content; draws the overview's figure into `figures/` beside the page."""
     parts = [read_suite(plan, name, page) for name in suites]
-    table = pd.concat([join_cost(part.summary, part.cost) for part in parts], ignore_index=True)
+    table = pd.concat([join_cost(_ranked(part), part.cost) for part in parts], ignore_index=True)
     arms = overview_arms({part.name: part.arms for part in parts})
     module = figures.load("pareto")
-    figure, shown = figures.draw("pareto", table, arms)
+    metrics = {part.metric for part in parts}
+    metric = metrics.pop() if len(metrics) == 1 else "accuracy"
+    figure, shown = figures.draw("pareto", table.assign(metric=metric), arms, metric=metric)
     stem = page.parent / "figures" / f"{page.stem}-pareto"
     save(figure, shown, stem)
     overview = FigureInput.read(stem, module.TITLE, module.CAPTION, f"figures/{stem.name}.pdf")
     return ReportInput(plan.config.scale, parts, [overview])
+
+
+def _ranked(suite: SuiteInput) -> pd.DataFrame:
+    return suite.summary[suite.summary["metric"] == suite.metric]
 
 
 def read_suite(plan: Plan, name: str, page: Path) -> SuiteInput:
@@ -52,6 +58,7 @@ def read_suite(plan: Plan, name: str, page: Path) -> SuiteInput:
             for f in suite.figures_at(plan.config.scale)
         ],
         environment=_environment(rows),
+        metric=suite.metric,
         provenance=[{key: value for key, value in row.items() if key != "facts"} for row in rows],
     )
 

@@ -109,14 +109,15 @@ def leaderboard(report: ReportInput) -> Table:
     """Rank the arms by mean within each suite, dataset, share and length; references are unranked."""
     groups: list[Group] = []
     for suite in report.suites:
-        rows = suite.summary[suite.summary["metric"] == report.metric]
+        rows = suite.summary[suite.summary["metric"] == suite.metric]
         costs = _cost_of(suite)
         for (dataset, fraction, length), cell in rows.groupby(["dataset", "fraction", "length"], sort=True):
             if not all(suite.role(arm) == "reference" for arm in cell["arm"]):
                 here = rows[rows["dataset"] == dataset]
                 place = (suite.title, str(dataset), percent(float(str(fraction))), length_label(str(length)))
-                groups.append(_ranking(suite, report.metric, cell, here, costs, place))
-    unit = metric_label(report.metric)
+                groups.append(_ranking(suite, suite.metric, cell, here, costs, place))
+    units = list(dict.fromkeys(metric_label(suite.metric) for suite in report.suites))
+    unit = units[0] if len(units) == 1 else "result"
     columns = [
         Column("rank", True),
         Column("arm", names_row=True),
