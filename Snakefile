@@ -15,6 +15,7 @@ include: "rules/collect.smk"
 include: "rules/evidence.smk"
 include: "rules/figures.smk"
 include: "rules/export.smk"
+include: "rules/look.smk"
 include: "rules/report.smk"
 
 
@@ -31,6 +32,7 @@ localrules:
     evidence,
     draw,
     export,
+    look,
     suite_report,
     overall_report,
 

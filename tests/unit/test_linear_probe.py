@@ -55,7 +55,7 @@ def view(seed: int = 0, **changes: np.ndarray) -> EvaluationView:
     known = {"train": labels, "test": changes.get("test_labels", test_labels)}
     data = SimpleNamespace(labels=known.__getitem__, classes=tuple("abcd"))
     encode = {"train": train, "test": test}.__getitem__
-    return EvaluationView(data, Path, np.random.default_rng(seed), encode, encode, encode, encode)  # type: ignore[arg-type]
+    return EvaluationView(data, Path, np.random.default_rng(seed), encode, encode, encode, encode, encode)  # type: ignore[arg-type]
 
 
 def test_test_labels_choose_nothing() -> None:

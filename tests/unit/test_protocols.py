@@ -25,7 +25,7 @@ def measure(name: str, folder: Path, budget: int | None = None, **data: Any) -> 
     def draw(_: object) -> np.ndarray:
         return RNG.random(1)
 
-    view = EvaluationView(SimpleNamespace(**data), folder.joinpath, RNG, draw, draw, draw, draw, budget)  # type: ignore[arg-type]
+    view = EvaluationView(SimpleNamespace(**data), folder.joinpath, RNG, draw, draw, draw, draw, draw, budget)  # type: ignore[arg-type]
     found: dict[str, tuple[float, int]] = registry.load("evaluate", name, "test").function(Params(), view)
     return found
 

@@ -53,6 +53,9 @@ def test_a_model_that_says_the_same_of_everything_has_no_recall() -> None:
     )  # ties count against
 
 
+saved: dict[str, np.ndarray] = {}
+
+
 def view_of(**data: Any) -> EvaluationView:
     """A view whose encoder takes the mean colour, and whose classes are the three channels."""
 
@@ -67,6 +70,7 @@ def view_of(**data: Any) -> EvaluationView:
         encode_images=encode_images,
         encode_texts=lambda texts: unit(RNG.normal(size=(len(texts), 3))),
         encode_classes=lambda _: np.eye(3),
+        save=saved.__setitem__,
     )
 
 
@@ -88,6 +92,7 @@ def test_protocol_measures_splits_and_shifts() -> None:
     )
     found = zero_shot.evaluate(params, view)
     assert found["zero_shot_accuracy"] == (1.0, 50)
+    assert (saved["confusion.npy"] == np.diag(np.bincount(labels["test"], minlength=3))).all()
     expected = np.mean(np.where(np.arange(30) < 10, 0, labels["validation"]) == labels["validation"])
     assert found["validation_zero_shot_accuracy"][0] == pytest.approx(expected)
     assert found["crop_5_accuracy"] == (1.0, 20)

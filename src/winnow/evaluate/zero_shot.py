@@ -45,10 +45,17 @@ def needs(_: ZeroShotParams) -> Signals:
 
 @plugin(params=ZeroShotParams, needs=needs, source="Radford et al. 2021, arXiv 2103.00020, section 3.1")
 def evaluate(params: ZeroShotParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
-    """Return accuracies and recalls, as fractions, each with its number of examples."""
+    """Return accuracies and recalls, as fractions, each with its number of examples.
+
+    Keeps `confusion.npy`: test images by true and predicted class, int64 (classes, classes).
+    """
     prompts = view.encode_classes(params.templates)
     images = view.encode("test")
-    found = classification(images @ prompts.T, _labels(view, "test"), params.top, "zero_shot")
+    scores, labels = images @ prompts.T, _labels(view, "test")
+    found = classification(scores, labels, params.top, "zero_shot")
+    confusion = np.zeros((len(prompts), len(prompts)), np.int64)
+    np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
+    view.save("confusion.npy", confusion)
     for split in params.splits:
         scores = view.encode(split) @ prompts.T
         found |= classification(scores, _labels(view, split), params.top, f"{split}_zero_shot")

@@ -174,6 +174,7 @@ class Plan:
             *self.figures(suite),
             registry_file,
             str(self.suite_folder(suite) / "report.html"),
+            *([str(self.suite_folder(suite) / "look" / "index.html")] if self.suites[suite].look else []),
         ]
 
     def overall_targets(self) -> list[str]:

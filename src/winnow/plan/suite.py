@@ -142,6 +142,8 @@ class Suite(_Model):
     question: str
     metric: str = "test_accuracy"
     """What arms are ranked by."""
+    look: bool = False
+    """Whether contact sheets, maps and confusions are drawn."""
     source: Source
     arms: dict[str, Arm] = Field(min_length=1)
     scales: dict[ScaleName, dict[str, Scale]]

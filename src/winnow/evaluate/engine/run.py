@@ -17,7 +17,7 @@ from winnow.evaluate.engine.view import EvaluationView
 from winnow.plan.specs import EvaluateSpec
 from winnow.seeds import generator
 from winnow.stage import Job
-from winnow.store import Artefact, verified, write_json
+from winnow.store import Artefact, save_array, verified, write_json
 
 
 def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
@@ -38,6 +38,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
                 encode_images=encoders.images,
                 encode_texts=encoders.texts,
                 encode_classes=encoders.classes,
+                save=lambda name, values, seed=seed: save_array(artefact.folder(seed) / name, values),  # type: ignore[misc]
                 budget=spec.budget,
             )
             metrics = protocol.function(params, view)

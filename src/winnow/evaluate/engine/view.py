@@ -20,6 +20,7 @@ class EvaluationView:
     encode: frozen features of a split by the trained encoder, (n, d) float32 (protocols that need `model`);
     encode_images: the same of uint8 images (n, h, w, c). Of image-text models they have norm 1, and
     encode_texts: features of texts, encode_classes: of the classes' prompts, in the same space.
+    save: keeps an array beside the metrics, under a file name.
     budget: how many examples of a selection's full ordering were taken, or None where it is cut already.
     """
 
@@ -30,4 +31,5 @@ class EvaluationView:
     encode_images: Callable[[np.ndarray], np.ndarray]
     encode_texts: Callable[[Sequence[str]], np.ndarray]
     encode_classes: Callable[[Sequence[str]], np.ndarray]
+    save: Callable[[str, np.ndarray], None]
     budget: int | None = None
