@@ -137,6 +137,34 @@ def test_measures_look_at_selections(tree: Path) -> None:
     assert planned.path(hard.measures[0]) in planned.collect_inputs("toy")
 
 
+def test_options_of_a_grid_change_its_data_alone(tree: Path) -> None:
+    path = tree / "suites/toy.yaml"
+    grids = {
+        "poor": {"dataset": "digit_captions", "options": {"richness": 0.5}},
+        "rich": {"dataset": "digit_captions", "options": {"richness": 1.0}},
+        "whole": {"dataset": "digit_captions"},
+    }
+    change(path, "scales/demo/datasets", grids)
+    change(path, "scales/demo/defaults/measures", [])
+    planned = plan(tree)
+    prepared = {cell.dataset: spec(planned, cell.data) for cell in planned.graph.cells["toy"]}
+    assert {name: found.entry["options"] for name, found in prepared.items()} == {
+        "poor": {"richness": 0.5},
+        "rich": {"richness": 1.0},
+        "whole": {"richness": "full"},
+    }
+    assert len({cell.data for cell in planned.graph.cells["toy"]}) == 3
+
+
+def test_a_protocol_that_needs_a_validation_split_asks_for_it(tree: Path) -> None:
+    path = tree / "suites/toy.yaml"
+    change(path, "scales/demo/defaults/evaluation", {"name": "shift"})
+    assert plan(tree)
+    change(path, "scales/demo/defaults/holdout", 0)
+    with pytest.raises(UserError, match=r"toy\.yaml.*'shift' needs a validation split.*`holdout`"):
+        plan(tree)
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
@@ -153,6 +181,8 @@ def test_measures_look_at_selections(tree: Path) -> None:
         ("scales/demo/defaults/arm_fractions", {"hrad": [0.5]}, "Did you mean 'hard'"),
         ("scales/demo/defaults/holdout", 5000, "holdout: 5000 examples"),
         ("arms/hard/method", "forgetting", "record: true"),
+        ("scales/demo/datasets/digits_300/options", {"source": "mnist"}, "digits_300.*source|options.source"),
+        ("scales/demo/datasets/digits_300/options", {"sauce": 1}, "sauce"),
     ],
 )
 def test_mistakes_name_the_key(tree: Path, keys: str, value: Any, message: str) -> None:

@@ -22,7 +22,7 @@ from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Sp
 from winnow.rehearse import stages
 from winnow.rehearse.book import Book
 from winnow.rehearse.cards import card_names, load_card
-from winnow.rehearse.cases import EXAMPLES, SelectCase
+from winnow.rehearse.cases import EXAMPLES, SelectCase, TrainCase
 from winnow.rehearse.check import errors, finished_jobs
 from winnow.rehearse.counting import count_forward, count_pass
 from winnow.rehearse.forecast import Forecast, Forecaster
@@ -54,7 +54,7 @@ def one_thread() -> Iterator[None]:
 def prepare_spec(n: int = EXAMPLES, **changes: Any) -> PrepareSpec:
     entry = {
         "shape": [8, 8, 1], "classes": list("0123456789"), "splits": {"train": n, "test": TEST},
-        "reader": "bundled", "files": [],
+        "reader": "bundled", "files": [], "kind": "images",
     }  # fmt: skip
     fields: dict[str, Any] = {"limits": {}, "holdout": 0, "pool": ("train",), "root_seed": 0}
     return PrepareSpec(dataset="digits", entry=entry, **(fields | changes))
@@ -78,6 +78,16 @@ def measured(book: Book, spec: TrainSpec, folder: Path) -> TrainMeasure:
     found = measure_training(book.train_case(spec), folder, "cpu", 0.1, is_first=True)
     book.measures.train[book.train_key(spec)] = found
     return found
+
+
+def test_a_trainer_without_steps_is_measured_at_two_sizes(tmp_path: Path) -> None:
+    look = Look((3, 5, 1), 3, pixel_bytes=4)
+    case = TrainCase(Plugged(name="linear_mmcl"), Plugged(name="linear"), 1, 100, look)
+    found = measure_training(case, tmp_path, "cpu", 0.1, is_first=False)
+    assert (found.how, found.step_s, found.forward_s) == ("scaled", 0.0, 0.0)
+    assert found.repetition_s > 0 and found.row_s >= 0
+    assert found.model_file > 8 * (5 * 5 + 5 * 5 + 5 + 3 * 5) and found.history_file.at(100) == 0
+    assert look.image_bytes == 60
 
 
 # -- counts ------------------------------------------------------------------------------------------

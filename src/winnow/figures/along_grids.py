@@ -27,7 +27,7 @@ CAPTION = (
 def draw(
     table: pd.DataFrame,
     arms: dict[str, dict[str, Any]],
-    sweeps: dict[str, dict[str, float]],
+    sweeps: dict[str, dict[str, float]] | None = None,
     metrics: dict[str, str] | None = None,
     error: bool = False,
     only: list[str] | None = None,
@@ -40,7 +40,7 @@ def draw(
             arm at one share and length.
         arms: all arms of the suite, name -> {label, role}, in the suite's order. sweeps: name of a setting ->
         grid -> the value it stands for. Each is a column of panels; sweeps of which
-            the table has fewer than two grids are left out.
+            the table has fewer than two grids are left out, and of a sweep the arms with a single grid.
         metrics: the metrics to draw -> their names on the axis; a row of panels each. None draws
             test_accuracy.
         error: whether to draw 1 - metric, for an accuracy.
@@ -54,7 +54,7 @@ def draw(
         UserError: no sweep has two grids, or an arm has several shares or lengths in one grid.
     """
     present = set(table["dataset"])
-    drawn = {name: grids for name, grids in sweeps.items() if len(present & set(grids)) > 1}
+    drawn = {name: grids for name, grids in (sweeps or {}).items() if len(present & set(grids)) > 1}
     if not drawn:
         raise UserError(f"figure 'along_grids': sweeps: none has two of the grids {one_of(present)}.")
     names = metrics or {"test_accuracy": ""}
@@ -88,7 +88,7 @@ def _rows(
     error: bool,
     only: list[str] | None,
 ) -> pd.DataFrame:
-    """Return a metric's rows once for every sweep that their grid belongs to."""
+    """Return a metric's rows once for every sweep of which their arm has more than one grid."""
     rows = layout.choose(table, arms, metric, None, only=only)
     twice = rows[rows.duplicated(["arm", "dataset"])]
     if len(twice):
@@ -103,7 +103,7 @@ def _rows(
         rows[rows["dataset"].isin(grids)].assign(setting=name, at=rows["dataset"].map(grids))
         for name, grids in sweeps.items()
     ]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat([part[part.groupby("arm")["at"].transform("size") > 1] for part in parts])
 
 
 def _panel(axis: Axes, rows: pd.DataFrame, metric: str, styles: Mapping[str, ArmStyle]) -> None:
