@@ -65,6 +65,7 @@ def make_task(folder: Path, model: str, model_params: dict[str, Any], **changes:
         "mean": torch.full((3,), 0.4),
         "std": torch.full((3,), 0.3),
         "classes": 10,
+        "class_names": tuple("abcdefghij"),
         "model": plugin,
         "model_params": plugin.params(**model_params),
         "epochs": 2,

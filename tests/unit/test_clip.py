@@ -126,6 +126,20 @@ def test_pictures_are_told_apart_by_what_their_captions_say(tmp_path: Path) -> N
     assert (predicted == np.arange(65, 90) % 10).mean() > 0.8  # none of these was trained on
 
 
+def test_with_templates_it_is_scored_as_a_classifier(tmp_path: Path) -> None:
+    names = tuple("abcdefghij")
+    weights = train(tmp_path, {"templates": ["class {}", "a {}"]}, class_names=names)
+    model = towers()
+    model.load_state_dict(weights)
+    task = make_task(tmp_path / "again", **TOWERS)
+    with torch.no_grad():
+        images = model.eval().encode_images((task.pixels[70:].float() / 255 - 0.4) / 0.3).numpy()
+    expected = (
+        weights["logit_scale"].exp().numpy() * images @ class_features(model, names, ["class {}", "a {}"]).T
+    )
+    np.testing.assert_allclose(np.load(tmp_path / "out" / "test_logits.npy"), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_prompts_are_averaged_over_templates() -> None:
     model = towers().eval()
     found = class_features(model, ["cat", "dog"], ["a {}", "the {}"])

@@ -25,7 +25,7 @@ NAMES = ("accuracy_vs_cost", "accuracy_vs_fraction", "pareto")
 METHODS = {f"m{i}": {"label": f"method number {i}", "role": "method"} for i in range(11)}
 
 
-OVER_SEEDS = ("differences", "method_table", "power_law")
+OVER_SEEDS = ("differences", "effective_robustness", "method_table", "power_law")
 SIZES = (500, 1000, 2000)
 
 

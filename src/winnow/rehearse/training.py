@@ -184,6 +184,7 @@ def _loop(case: TrainCase, batch: int, device: torch.device) -> Loop | None:
             mean=torch.full((channels,), 0.5, device=device),
             std=torch.full((channels,), 0.25, device=device),
             classes=case.look.classes,
+            class_names=tuple(map(str, range(case.look.classes))),
             model=model,
             model_params=model.params(**case.model.params),
             epochs=1,

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from winnow.errors import UserError
 from winnow.registry import Params, plugin
-from winnow.train.engine.options import AugmentParams, Precision
+from winnow.train.engine.options import AugmentParams, Precision, Templates
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class ClipParams(Params):
     """warmup: share of the steps. parts: pieces that a batch is passed in. augment None: none.
 
-    workers: processes that decode images which stay in shards, ahead of the step.
+    templates: prompts by which the trained model is scored as a classifier of the held-out splits; None: it
+    is not. workers: processes that decode images which stay in shards, ahead of the step.
     """
 
     lr: float = Field(default=5e-4, gt=0)
@@ -39,12 +40,14 @@ class ClipParams(Params):
     parts: int = Field(default=1, ge=1)
     precision: Precision = "auto"
     augment: AugmentParams | None = None
+    templates: Templates | None = None
     workers: int = Field(default=4, ge=0)
 
 
 @plugin(params=ClipParams, source="Radford et al. 2021, arXiv 2103.00020; ClipCov release, commit 25cc65f")
 def train(params: ClipParams, task: Task) -> dict[str, str]:
-    """Train both towers; writes `model.safetensors` and `history.parquet`.
+    """Train both towers; writes `model.safetensors`, `history.parquet` and, with templates, the logits of
+    each split that it is measured on, e.g. `test_logits.npy`: scaled similarities to the classes' prompts.
 
     Returns facts for the provenance: the precision that was used and, for images in shards, the share of the
     time for which the training waited for them.
@@ -55,10 +58,11 @@ def train(params: ClipParams, task: Task) -> dict[str, str]:
     import torch
 
     from winnow.models.engine.towers import LARGEST_SCALE
+    from winnow.store import clocked, save_array
     from winnow.train.engine.augment import build_augmentation
     from winnow.train.engine.contrastive import save_trained
     from winnow.train.engine.device import autocast_dtype
-    from winnow.train.engine.image_text import decaying, new_towers, pairs_of
+    from winnow.train.engine.image_text import decaying, new_towers, pairs_of, zero_shot_logits
     from winnow.train.engine.loop import Loop, Passes, Schedule
     from winnow.train.engine.parallel import is_first, spread
     from winnow.train.engine.task import normalise
@@ -101,6 +105,10 @@ def train(params: ClipParams, task: Task) -> dict[str, str]:
         history = loop.run()
     if not is_first():
         return {}
+    if params.templates:
+        with clocked(task.scoring):
+            for split, logits in zero_shot_logits(task, model, params.templates, dtype).items():
+                save_array(task.out / f"{split}_logits.npy", logits)
     task.cost.wall_s += loop.carried["wall_s"]
     task.cost.cpu_s += loop.carried["cpu_s"]
     save_trained(task.out, model, history)

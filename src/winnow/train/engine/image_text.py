@@ -19,6 +19,7 @@ from winnow.models.engine.towers import Towers, build_towers
 from winnow.registry import Params
 from winnow.seeds import derive
 from winnow.store import verified
+from winnow.train.engine.classifier import predict
 from winnow.train.engine.features import BATCH
 from winnow.train.engine.loop import Passes
 from winnow.train.engine.stream import Stream
@@ -126,6 +127,19 @@ def class_features(towers: Towers, classes: Sequence[str], templates: Sequence[s
     prompts = [template.format(name) for name in classes for template in templates]
     means = text_features(towers, prompts).reshape(len(classes), len(templates), -1).mean(axis=1)
     return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
+
+
+@torch.no_grad()
+def zero_shot_logits(
+    task: Task, towers: Towers, templates: Sequence[str], dtype: torch.dtype | None
+) -> dict[str, np.ndarray]:
+    """Return the scaled similarities of held-out images to the classes, (n, classes) float32 per split."""
+    prompts = torch.from_numpy(class_features(towers.eval(), task.class_names, templates)).to(task.device)
+    scale, found = towers.logit_scale.exp().detach(), {}
+    for split, images in task.heldout().items():
+        encoded = predict(towers.encoder, images, task.mean, task.std, dtype).to(task.device)
+        found[split] = (scale * nn.functional.normalize(encoded, dim=1) @ prompts.T).cpu().numpy()
+    return found
 
 
 def decaying(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

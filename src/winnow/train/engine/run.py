@@ -51,6 +51,7 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
                 mean=mean,
                 std=std,
                 classes=len(data.classes),
+                class_names=data.classes,
                 model=model,
                 model_params=model.params(**spec.model.params),
                 epochs=spec.epochs,

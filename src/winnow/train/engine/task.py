@@ -41,6 +41,7 @@ class Task:
     mean: Tensor
     std: Tensor
     classes: int
+    class_names: tuple[str, ...]
     model: Plugin
     model_params: Params
     epochs: int
