@@ -124,6 +124,12 @@ def plot(points: pd.DataFrame) -> Figure:
     return figure
 
 
+def write(points: pd.DataFrame, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    points.to_csv(folder / "planning.csv", index=False, float_format="%.4g", lineterminator="\n")
+    styled(plot(points).savefig)(folder / "planning.png", dpi=PNG_DPI)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -144,13 +150,8 @@ def main() -> None:
                             f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
                         )
                     )
-    if arguments.output is not None:
-        points = pd.DataFrame(rows)
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        points.to_csv(
-            arguments.output / "planning.csv", index=False, float_format="%.4g", lineterminator="\n"
-        )
-        styled(plot(points).savefig)(arguments.output / "planning.png", dpi=PNG_DPI)
+        if arguments.output is not None:
+            write(pd.DataFrame(rows), arguments.output)
 
 
 if __name__ == "__main__":
