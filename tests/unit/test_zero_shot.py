@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from winnow.errors import UserError
 from winnow.evaluate import zero_shot
-from winnow.evaluate.engine.corruptions import corrupted
+from winnow.evaluate.engine.corruptions import corrupted, resized
 from winnow.evaluate.engine.view import EvaluationView
 
 RNG = np.random.default_rng(0)
@@ -69,7 +70,7 @@ def view_of(**data: Any) -> EvaluationView:
         encode=lambda split: encode_images(data["images"](split)),
         encode_images=encode_images,
         encode_texts=lambda texts: unit(RNG.normal(size=(len(texts), 3))),
-        encode_classes=lambda _: np.eye(3),
+        encode_classes=lambda names, _: np.eye(3)[: len(names)],
         save=saved.__setitem__,
     )
 
@@ -82,6 +83,7 @@ def test_protocol_measures_splits_and_shifts() -> None:
     images["validation"][:10] = 0  # black: the first class
     view = view_of(
         name="x",
+        classes=("r", "g", "b"),
         images=images.__getitem__,
         labels=labels.__getitem__,
         has_labels=lambda _: True,
@@ -98,6 +100,28 @@ def test_protocol_measures_splits_and_shifts() -> None:
     assert found["crop_5_accuracy"] == (1.0, 20)
     kinds = [found[f"{kind}_{s}_accuracy"][0] for kind in ("crop", "colour") for s in zero_shot.STRENGTHS]
     assert found["shifted_accuracy"] == (pytest.approx(np.mean(kinds)), 20)
+
+
+def test_other_datasets_are_resized_and_named_by_their_own_classes() -> None:
+    labels = np.arange(12) % 3
+    large = np.zeros((12, 16, 16, 3), np.uint8)
+    large[np.arange(12), :, :, labels] = 200
+    large[9:] = 0  # black: the first class
+    other = SimpleNamespace(classes=("r", "g", "b"), images=lambda _: large, labels=lambda _: labels)
+    view = view_of(name="x", shape=(8, 8, 3), has_labels=lambda _: False, images=lambda _: large)
+    found = zero_shot.evaluate(zero_shot.ZeroShotParams(), replace(view, transfer={"other": other}))
+    right = pytest.approx((9 + 1) / 12)
+    assert found == {"other_zero_shot_accuracy": (right, 12), "transfer_zero_shot_accuracy": (right, 1)}
+    with pytest.raises(UserError, match="transfer"):
+        zero_shot.evaluate(zero_shot.ZeroShotParams(), view)
+
+
+def test_resizing_keeps_grey_grey() -> None:
+    grey = RNG.integers(256, size=(2, 28, 28, 1), dtype=np.uint8)
+    found = resized(grey, (64, 64, 3))
+    assert found.shape == (2, 64, 64, 3) and np.ptp(found, axis=3).max() == 0
+    assert (resized(grey, (28, 28, 1)) == grey).all()
+    assert resized(found, (8, 8, 1)).shape == (2, 8, 8, 1)
 
 
 KINDS = ("greyscale", "blur", "noise", "crop", "colour")

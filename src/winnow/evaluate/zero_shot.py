@@ -49,10 +49,18 @@ def evaluate(params: ZeroShotParams, view: EvaluationView) -> dict[str, tuple[fl
 
     Keeps `confusion.npy`: test images by true and predicted class, int64 (classes, classes).
     """
-    prompts = view.encode_classes(params.templates)
+    found = dict(_transferred(params, view))
+    if not view.data.has_labels("test"):
+        if not found:
+            raise UserError(
+                f"zero_shot: {view.data.name} has no labelled test split; name datasets in `transfer` of the"
+                " suite."
+            )
+        return found
+    prompts = view.encode_classes(view.data.classes, params.templates)
     images = view.encode("test")
     scores, labels = images @ prompts.T, _labels(view, "test")
-    found = classification(scores, labels, params.top, "zero_shot")
+    found |= classification(scores, labels, params.top, "zero_shot")
     confusion = np.zeros((len(prompts), len(prompts)), np.int64)
     np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
     view.save("confusion.npy", confusion)
@@ -112,6 +120,25 @@ def _ranks(queries: np.ndarray, candidates: np.ndarray, same: np.ndarray) -> Ite
         is_right = same[part, None] == same
         best = np.where(is_right, scores, -np.inf).max(axis=1)
         yield ((scores >= best[:, None]) & ~is_right).sum(axis=1)
+
+
+def _transferred(params: ZeroShotParams, view: EvaluationView) -> Iterator[tuple[str, tuple[float, int]]]:
+    """Yield top-1 accuracies on other datasets' test images, resized, and their mean."""
+    from winnow.evaluate.engine.corruptions import resized
+
+    values = []
+    for name, data in view.transfer.items():
+        prompts = view.encode_classes(data.classes, params.templates)
+        images, labels = data.images("test"), np.asarray(data.labels("test"))
+        right = []
+        for start in range(0, len(labels), AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            encoded = view.encode_images(resized(np.asarray(images[part]), view.data.shape))
+            right.append((encoded @ prompts.T).argmax(axis=1) == labels[part])
+        values.append(float(np.concatenate(right).mean()))
+        yield f"{name}_zero_shot_accuracy", (values[-1], len(labels))
+    if values:
+        yield "transfer_zero_shot_accuracy", (float(np.mean(values)), len(values))
 
 
 def _shifted(

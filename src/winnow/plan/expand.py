@@ -88,7 +88,7 @@ def expand(graph: Graph, suite: Suite, config: Config, catalogue: Mapping[str, D
             _parameters(signal, values, f"{where}.signals.{name}")
         entry = varied(catalogue[dataset], scale.options, where)
         for seeds, report in _chunks(scale, config):
-            grid = _Grid(graph, suite, config, label, entry, scale, seeds, report, where)
+            grid = _Grid(graph, suite, config, catalogue, label, entry, scale, seeds, report, where)
             cells.extend(grid.cells())
     graph.cells[suite.name] = cells
 
@@ -110,6 +110,7 @@ class _Grid:
     graph: Graph
     suite: Suite
     config: Config
+    catalogue: Mapping[str, DatasetEntry]
     label: str
     entry: DatasetEntry
     scale: Scale
@@ -238,12 +239,31 @@ class _Grid:
             root_seed=self.config.root_seed,
             data=self.data,
             subject=subject,
+            transfer=self._transfer() if subject.startswith("train/") else {},
             budget=budget,
             protocol=_plugged(protocol, use.params, f"{where}.params"),
             version=protocol.version,
         )
         models = [self._model("training")] if subject.startswith("train/") else []
         return self.graph.add(self.suite.name, spec, protocol, *models)
+
+    def _transfer(self) -> dict[str, Ref]:
+        """Add the further datasets that trained models are measured on, whole as they are published."""
+        found = {}
+        for name in self.scale.transfer:
+            if name not in self.catalogue:
+                raise unknown("dataset", name, self.catalogue, f"{self.where}.transfer")
+            entry = self.catalogue[name]
+            spec = PrepareSpec(
+                dataset=name,
+                entry=entry.content(),
+                limits={},
+                holdout=0,
+                pool=("train",),
+                root_seed=self.config.root_seed,
+            )
+            found[name] = self.graph.add(self.suite.name, spec)
+        return found
 
     def _check_subject(self, protocol: registry.Plugin, use: Use, stage: str, where: str) -> None:
         """Check that a protocol looks at this kind of artefact, and that the data have what it needs."""

@@ -154,13 +154,15 @@ class SelectSpec(Seeded):
 class EvaluateSpec(Seeded):
     """Measure the subject, trained models or a selection, with a fixed protocol.
 
-    `budget` cuts a nested selection's full ordering, as `TrainSpec.budget` does.
+    `budget` cuts a nested selection's full ordering, as `TrainSpec.budget` does. `transfer` names further
+    datasets that the trained models are measured on.
     """
 
     stage: ClassVar[str] = "evaluate"
 
     data: Ref
     subject: Ref
+    transfer: dict[str, Ref] = {}
     budget: int | None
     protocol: Plugged
     version: int
@@ -170,7 +172,8 @@ class EvaluateSpec(Seeded):
         return f"{name_of(self.subject)}{share}-{self.protocol.name}-{self.seed_slug()}"
 
     def inputs(self) -> dict[str, Ref]:
-        return {"data": self.data, "subject": self.subject}
+        others = {f"transfer_{name}": reference for name, reference in self.transfer.items()}
+        return {"data": self.data, "subject": self.subject} | others
 
 
 def name_of(reference: Ref) -> str:

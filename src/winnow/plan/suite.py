@@ -88,6 +88,8 @@ class Arm(_Model):
 class Scale(_Model):
     """The grid at one scale. `fractions` of equal-epoch and of equal-step training are listed apart.
 
+    `transfer` names datasets whose test splits the trained models are measured on as well.
+
     `dataset` is the entry of datasets.yaml, where the grid has another name: one dataset at two sizes, or
     with two values of an option of its reader (`options`), is two grids. `pool` names the splits that methods
     choose from; `limits` keeps a stratified part of a split; `holdout` examples are cut from the training
@@ -107,6 +109,7 @@ class Scale(_Model):
     proxy: Training
     training: Training
     evaluation: Use
+    transfer: Annotated[list[str], Once] = []
     measures: list[Use] = []
     signals: dict[str, dict[str, Any]] = {}
     arms: Annotated[list[str], Field(min_length=1), Once] | None = None

@@ -158,7 +158,7 @@ def _grow_probe(
             encode=arrays.__getitem__,
             encode_images=lambda images: random.standard_normal((len(images), case.width), np.float32),
             encode_texts=lambda texts: random.standard_normal((len(texts), case.width), np.float32),
-            encode_classes=lambda _: random.standard_normal((case.look.classes, case.width), np.float32),
+            encode_classes=lambda names, _: random.standard_normal((len(names), case.width), np.float32),
             save=lambda name, values: None,
         )
         watch = Watch()

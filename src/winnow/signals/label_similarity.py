@@ -13,17 +13,19 @@ import numpy as np
 from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
 from winnow.signals.engine.view import SignalView
-from winnow.train.engine.options import TEMPLATES, Templates
+from winnow.train.engine.options import TEMPLATES, Names, Templates
 
 
 class LabelSimilarityParams(Params):
     side: Literal["image", "caption"] = "image"
     templates: Templates = TEMPLATES
+    names: Names = "dataset"
 
 
 def needs(params: LabelSimilarityParams) -> Signals:
     rows = "embeddings" if params.side == "image" else "text_embeddings"
-    return {rows: {}, "latent_classes": {"source": "zero_shot", "templates": params.templates}, "model": {}}
+    classes = {"source": "zero_shot", "templates": params.templates, "names": params.names}
+    return {rows: {}, "latent_classes": classes, "model": {}}
 
 
 @plugin(params=LabelSimilarityParams, needs=needs, source="ClipCov release, commit 25cc65f")
@@ -32,7 +34,10 @@ def compute(params: LabelSimilarityParams, view: SignalView) -> np.ndarray:
     from winnow.signals.engine.encode import class_prompts
 
     rows = view.signals["embeddings" if params.side == "image" else "text_embeddings"]
-    prompts, classes = class_prompts(view.proxies[0], params.templates), view.signals["latent_classes"]
+    prompts, classes = (
+        class_prompts(view.proxies[0], params.templates, params.names),
+        view.signals["latent_classes"],
+    )
     if classes.max(initial=-1) >= len(prompts):
         raise UserError(
             "label_similarity: the latent classes have no names; set `latent_classes: {source: zero_shot}` in"

@@ -17,7 +17,7 @@ from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
 from winnow.seeds import derive, generator
 from winnow.signals.engine.view import SignalView
-from winnow.train.engine.options import TEMPLATES, Templates
+from winnow.train.engine.options import TEMPLATES, Names, Templates
 
 ROWS = 2**16
 
@@ -32,6 +32,7 @@ class LatentClassParams(Params):
     iterations: int = Field(default=500, ge=1)
     restarts: int = Field(default=5, ge=1)
     templates: Templates = TEMPLATES
+    names: Names = "dataset"
 
 
 def needs(params: LatentClassParams) -> Signals:
@@ -60,7 +61,7 @@ def compute(params: LatentClassParams, view: SignalView) -> np.ndarray:
     if params.source == "zero_shot":
         from winnow.signals.engine.encode import class_prompts
 
-        return _nearest(embeddings, class_prompts(view.proxies[0], params.templates))
+        return _nearest(embeddings, class_prompts(view.proxies[0], params.templates, params.names))
     return _few_labels(embeddings, labels, params, view)
 
 

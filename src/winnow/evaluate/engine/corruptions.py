@@ -1,4 +1,4 @@
-"""Images that are shifted by a known amount: five kinds, five strengths.
+"""Images that are shifted by a known amount: five kinds, five strengths; and images of another size.
 
 Strength 0 changes nothing. The steps follow the idea of ImageNet-C (Hendrycks and Dietterich 2019), scaled to
 the image's size where a kind has a length, so that they mean the same for small images.
@@ -26,6 +26,17 @@ def corrupted(images: np.ndarray, kind: Corruption, strength: int, seed: int = 0
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
     changed = _KINDS[kind](pixels, strength / 5, seed).clamp(0, 1).mul(255).round().byte()
     return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy())
+
+
+def resized(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return uint8 images (n, h, w, c) in another shape (h, w, c): bicubic; grey and colour are converted."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    if pixels.shape[1] != shape[2]:
+        pixels = pixels.expand(-1, 3, -1, -1) if shape[2] == 3 else functional.rgb_to_grayscale(pixels)
+    if tuple(pixels.shape[2:]) != tuple(shape[:2]):
+        mode = functional.InterpolationMode.BICUBIC
+        pixels = functional.resize(pixels, list(shape[:2]), mode, antialias=True)
+    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
 
 
 def _greyscale(pixels: Tensor, strength: float, seed: int) -> Tensor:

@@ -26,6 +26,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     protocol = registry.load("evaluate", spec.protocol.name, "spec: protocol.name")
     params = protocol.params(**spec.protocol.params)
     data, folder = Dataset.open(job.input(spec.data)), job.input(spec.subject)
+    others = {name: Dataset.open(job.input(reference)) for name, reference in spec.transfer.items()}
     artefact.facts["device_used"] = job.device if "model" in protocol.needs(params) else "cpu"
     for seed in spec.seeds:
         with artefact.timed(seed):
@@ -40,6 +41,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
                 encode_classes=encoders.classes,
                 save=lambda name, values, seed=seed: save_array(artefact.folder(seed) / name, values),  # type: ignore[misc]
                 budget=spec.budget,
+                transfer=others,
             )
             metrics = protocol.function(params, view)
             rows = {name: {"value": value, "n": n} for name, (value, n) in metrics.items()}
@@ -84,7 +86,7 @@ class _Encoders:
 
         return text_features(self.towers, texts)
 
-    def classes(self, templates: Sequence[str]) -> np.ndarray:
+    def classes(self, names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
         from winnow.train.engine.image_text import class_features
 
-        return class_features(self.towers, self.data.classes, templates)
+        return class_features(self.towers, names, templates)

@@ -17,6 +17,7 @@ from winnow.train.engine.task import statistics
 
 if TYPE_CHECKING:
     from winnow.signals.embeddings import EmbeddingParams
+    from winnow.train.engine.options import Names
 
 
 def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
@@ -50,9 +51,14 @@ def caption_features(proxy: Proxy) -> np.ndarray:
     return text_features(towers(proxy), proxy.data.pool_captions())
 
 
-def class_prompts(proxy: Proxy, templates: tuple[str, ...]) -> np.ndarray:
-    """Return one unit-norm row per class of the data, (classes, d) float32."""
-    return class_features(towers(proxy), proxy.data.classes, templates)
+def class_prompts(proxy: Proxy, templates: tuple[str, ...], names: Names) -> np.ndarray:
+    """Return one unit-norm row per class, (classes, d) float32."""
+    import open_clip
+
+    classes = open_clip.IMAGENET_CLASSNAMES if names == "imagenet" else proxy.data.classes
+    if not classes:
+        raise UserError(f"{proxy.data.name} has no classes to name; set `names: imagenet` of the signal.")
+    return class_features(towers(proxy), classes, templates)
 
 
 def towers(proxy: Proxy) -> Any:

@@ -13,6 +13,9 @@ Templates = Annotated[tuple[Annotated[str, Field(pattern=r"\{\}")], ...], Field(
 TEMPLATES = ("{}", "a photo of a {}.")
 """Prompts, with {} where the name of a class goes."""
 
+Names = Literal["dataset", "imagenet"]
+"""Where class names come from: the dataset, or open_clip's list of the 1,000 of ImageNet."""
+
 TrainedOn = Literal["pool", "validation"]
 """What a proxy is trained on: what methods choose from, or the examples that were held out of it."""
 
