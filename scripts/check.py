@@ -19,10 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
+from winnow.data.crawl import damaged_shards
 from winnow.data.download import is_right
 from winnow.errors import run_main
 from winnow.locks import share_with_group
-from winnow.plan.catalogue import FileEntry
+from winnow.plan.catalogue import CRAWLED, FileEntry
 from winnow.plan.garbage import drop_download, remove
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.settings import add_settings, read_settings
@@ -35,6 +36,16 @@ def files(plan: Plan) -> Iterator[tuple[FileEntry, Path]]:
         for file, path in zip(plan.catalogue[dataset].files, plan.download_places(dataset), strict=True):
             if path.is_file():
                 yield file, path
+
+
+def shards(plan: Plan) -> dict[Path, str]:
+    """Return what has to go so that damaged shards of crawls are fetched anew, with the reason."""
+    found = {}
+    places = (place for dataset in plan.datasets for place in plan.target_places(dataset))
+    for manifest in (place for place in places if place.name == CRAWLED and place.is_file()):
+        damaged = dict.fromkeys(damaged_shards(manifest), "its shard is not the one that was verified")
+        found |= damaged | ({manifest: "a shard of it is damaged"} if damaged else {})
+    return found
 
 
 def outdated(plan: Plan, sound: set[str]) -> dict[str, str]:
@@ -93,6 +104,7 @@ def main() -> None:
         found = dict(zip(there, pool.map(damage, there.values()), strict=True))
         right = pool.map(lambda download: is_right(*download), downloads)
         wrong = [download for download, good in zip(downloads, right, strict=True) if not good]
+    broken = shards(plan)
     damaged = {reference: reason for reference, reason in found.items() if reason is not None}
     damaged |= outdated(plan, there.keys() - damaged.keys())
     print(
@@ -101,14 +113,15 @@ def main() -> None:
     for reason in [
         *damaged.values(),
         *(f"{path}: not the file that datasets.yaml describes" for _, path in wrong),
+        *(f"{path}: {reason}" for path, reason in broken.items()),
     ]:
         print(f"damaged: {reason}")
-    left = len(damaged) + len(wrong)
+    count = left = len(damaged) + len(wrong) + len(broken)
     if arguments.remove:
         left -= sum(removed(plan, reference) for reference in damaged)
-        left -= sum(removed_download(file, path) for file, path in wrong)
+        left -= sum(removed_download(file, path) for file, path in wrong) + sum(map(remove, broken))
         drop_tables(plan, {suite for reference in damaged for suite in plan.graph.users[reference]})
-        print(f"{len(damaged) + len(wrong) - left} removed; run again to make them anew")
+        print(f"{count - left} removed; run again to make them anew")
     sys.exit(1 if left else 0)
 
 

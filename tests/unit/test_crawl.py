@@ -24,6 +24,7 @@ from PIL import Image
 from winnow.canonical import sha256_file
 from winnow.data.crawl import (
     Limits,
+    damaged_shards,
     find_list,
     list_table,
     reason,
@@ -199,21 +200,25 @@ def test_a_finished_crawl_asks_for_nothing(server: Server, python: Path, tmp_pat
     assert server.asked == asked
     with pytest.raises(UserError, match="another list or with other settings"):
         run_crawl(entry_of(shard_size=5), listed, folder, python, 1, 4, QUICK)
+    assert damaged_shards(folder / "crawl.json") == []
     (folder / "shards" / "00001.tar").write_bytes(b"short")
+    assert damaged_shards(folder / "crawl.json") == [folder / "shards" / "00001.record.json"]
     with pytest.raises(UserError, match=r"00001\.tar: missing or not of \d+ bytes"):
         run_crawl(entry_of(), listed, folder, python, 1, 4, QUICK)
 
 
-def fake_tool(folder: Path, body: str) -> Path:
-    """Return a program that takes the place of the environment's Python."""
+ASKED = "if '-I' in sys.argv: sys.exit(print('0'))"
+
+
+def fake_tool(folder: Path, body: str, asked: str = ASKED) -> Path:
+    """Return a program that takes the place of the environment's Python; asked for a version, it says 0."""
     path = folder / "python"
-    path.write_text(f"#!{sys.executable}\nimport json, sys, time, pathlib\n{body}")
+    path.write_text(f"#!{sys.executable}\nimport json, sys, time, pathlib\n{asked}\n{body}")
     path.chmod(0o755)
     return path
 
 
 DAMAGE = """
-if "-I" in sys.argv: print("0"); sys.exit()
 given = json.loads(sys.argv[2])
 out = pathlib.Path(given["output_folder"])
 (out / "00000.tar").write_bytes(b"x" * 700)
@@ -278,7 +283,7 @@ def test_no_environment_is_one_message(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match="else: no environment"):
         tool_python(tmp_path)
     with pytest.raises(UserError, match="has no img2dataset"):
-        tool_version(fake_tool(tmp_path, "sys.exit(1)"))
+        tool_version(fake_tool(tmp_path, "", "sys.exit(1)"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])

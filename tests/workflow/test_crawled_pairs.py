@@ -57,11 +57,13 @@ def test_download_crawls_and_prepare_leaves_the_pixels_in_shards(tree: Tree, tmp
         done = tree.snakemake(*words, target="download", **environment)
         assert done.returncode == 0, done.stdout
         asked = server.asked.total()
+        assert damaged_then_fetched(tree, words, mirror.parent, environment) == 0
+        assert server.asked.total() == asked + 11  # a missing picture is asked for twice
     manifest = json.loads((tree.root / "results/data/web/crawl.json").read_text())
     assert (manifest["usable"], manifest["failures"]) == (22, {"status 404": 3})
     again = tree.snakemake(*words, target="download", **environment)
     assert "Nothing to be done" in again.stdout
-    assert server.asked.total() == asked
+    assert server.asked.total() == asked + 11  # a missing picture is asked for twice
     (prepare,) = (output for rule, output in tree.planned(*words, **environment) if rule == "prepare")
     made = tree.snakemake(*words, target=prepare, **environment)
     assert made.returncode == 0, made.stdout
@@ -72,3 +74,17 @@ def test_download_crawls_and_prepare_leaves_the_pixels_in_shards(tree: Tree, tmp
     assert captions == [f"picture {i}" for i in (0, 5, 10, 15)]
     left = json.loads((data.folder / "dataset.json").read_text())["left_out"]
     assert left["validation"] == {"beyond the number that the split takes": 1}
+
+
+def damaged_then_fetched(
+    tree: Tree, words: tuple[str, ...], mirror: Path, environment: dict[str, str]
+) -> int:
+    """Damage one shard, let `check` find and remove it, and download again; returns the exit status."""
+    settings = ("--settings", json.dumps({"suites": ["tiny"], "mirror": str(mirror)}))
+    assert tree.script("check", *settings).returncode == 0
+    shard = tree.root / "results/data/web/shards/00001.tar"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    found = tree.script("check", *settings)
+    assert (found.returncode, found.stdout.count("damaged: ")) == (1, 2), found.stdout
+    assert tree.script("check", "--remove", *settings).returncode == 0
+    return tree.snakemake(*words, target="download", **environment).returncode

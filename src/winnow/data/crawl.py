@@ -126,8 +126,9 @@ def run_crawl(
         settings = {"sha256": digest, **entry.content()["crawl"]}
         job = _Job(entry.crawl, table, rows, folder, python, limits, log)
         _claim(job, settings)
+        tool = tool_version(python)
         _bring_shards(job, processes, threads)
-        manifest = _manifest(job, settings, malformed, tool_version(python))
+        manifest = _manifest(job, settings, malformed, tool)
         write_json(folder / CRAWLED, manifest)
         shutil.rmtree(job.work, ignore_errors=True)
         table.unlink()
@@ -426,6 +427,21 @@ def _duplicates(job: _Job) -> int:
         digests.append(np.array(whole, dtype=np.uint64))
     joined = np.concatenate(digests)
     return len(joined) - len(np.unique(joined))
+
+
+def damaged_shards(manifest: Path) -> list[Path]:
+    """Return the records of the shards of a crawl that are no longer what was verified; reads them all.
+
+    Without its record a shard is fetched anew.
+    """
+    folder = manifest.parent / "shards"
+    found = []
+    for record in read_json(manifest)["shards"]:
+        tar = folder / record["shard"]
+        stated = {tar: record["sha256"], tar.with_suffix(".index.parquet"): record["index_sha256"]}
+        if not all(path.is_file() and sha256_file(path) == digest for path, digest in stated.items()):
+            found.append(tar.with_suffix(".record.json"))
+    return found
 
 
 def tool_python(root: Path) -> Path:
