@@ -15,6 +15,8 @@ from test_supervised import make_task
 from torch import nn
 
 from winnow.errors import UserError
+from winnow.plan.catalogue import load_catalogue
+from winnow.plan.code import ROOT
 from winnow.plan.estimate import estimate_stages
 from winnow.plan.expand import Graph, Node
 from winnow.plan.plan import STAGES, Plan, load_plan
@@ -362,6 +364,19 @@ def test_a_model_that_is_too_large_does_not_fit(tmp_path: Path) -> None:
         jobs = [Forecaster(book, card).one("train/t-0", spec)]
         found = misfits(jobs, rules, card.entry.memory * 1e9, disk_free=1e12)
         assert [misfit.what for misfit in found] == expected
+
+
+def test_pairs_in_shards_need_memory_for_their_captions_and_no_disk_for_pixels() -> None:
+    jobs = {}
+    for name in ("cc3m", "cc12m"):
+        entry = load_catalogue(ROOT / "datasets.yaml")[name].content()
+        spec = prepare_spec().model_copy(update={"dataset": name, "entry": entry})
+        jobs[name] = Forecaster(book_of(**{"prepare/pairs-0": spec}), None).one("prepare/pairs-0", spec)
+        assert jobs[name].files < 1e-2 * sum(entry["splits"].values()) * 224 * 224 * 3
+    rules = {"prepare": read_rule("prepare")}
+    assert misfits([jobs["cc3m"]], rules, None, disk_free=1e12) == []
+    found = misfits([jobs["cc12m"]], rules, None, disk_free=1e12)
+    assert [misfit.what for misfit in found] == ["mem_mb"]
 
 
 def test_memory_runtime_and_disk_are_held_against_their_limits() -> None:
