@@ -73,7 +73,7 @@ class _Batches(Dataset[tuple[int, Tensor, Tensor, str]]):
     def __getitem__(self, step_and_rows: tuple[int, np.ndarray]) -> tuple[int, Tensor, Tensor, str]:
         step, rows = step_and_rows
         try:
-            images = torch.from_numpy(np.array(self.source[rows]))
+            images = torch.from_numpy(np.asarray(self.source[rows]))
         except UserError as error:  # it would cross to the trainer's process with a traceback in its message
             return step, torch.empty(0), torch.empty(0), str(error)
         return step, images, self.tokenise([self.captions[int(row)] for row in rows]).long(), ""
