@@ -102,7 +102,7 @@ def test_flops_of_a_convolution_are_those_of_its_formula() -> None:
 
 def test_a_training_pass_of_linear_layers_counts_both_gradients_and_what_they_need() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
-    work, saved = count_pass(model, (4, 3, 2, 2), CPU, None)
+    work, saved = count_pass(model, [((4, 3, 2, 2), torch.float32)], CPU, None)
     forward = 2 * 4 * (12 * 8 + 8 * 3)
     # Every layer's weights have a gradient; only the second one's inputs need one.
     assert work.flops == forward + forward + 2 * 4 * 8 * 3
@@ -113,7 +113,7 @@ def test_a_training_pass_of_linear_layers_counts_both_gradients_and_what_they_ne
 def test_counting_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    count_pass(model, (4, 1, 8, 8), CPU, None)
+    count_pass(model, [((4, 1, 8, 8), torch.float32)], CPU, None)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 

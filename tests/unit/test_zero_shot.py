@@ -111,7 +111,11 @@ def test_other_datasets_are_resized_and_named_by_their_own_classes() -> None:
     view = view_of(name="x", shape=(8, 8, 3), has_labels=lambda _: False, images=lambda _: large)
     found = zero_shot.evaluate(zero_shot.ZeroShotParams(), replace(view, transfer={"other": other}))
     right = pytest.approx((9 + 1) / 12)
-    assert found == {"other_zero_shot_accuracy": (right, 12), "transfer_zero_shot_accuracy": (right, 1)}
+    assert found == {
+        "other_zero_shot_accuracy": (right, 12),
+        "transfer_zero_shot_accuracy": (right, 1),
+        "zero_shot_accuracy": (right, 1),
+    }
     with pytest.raises(UserError, match="transfer"):
         zero_shot.evaluate(zero_shot.ZeroShotParams(), view)
 

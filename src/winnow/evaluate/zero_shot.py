@@ -2,8 +2,9 @@
 
 An image has the class whose prompts, averaged over templates, its features are most similar to. Retrieval
 ranks all captions of a split for an image, and all images for a caption; equal captions are equally right,
-so that a product's twin is no mistake. Shifts are measured at every strength, and averaged over all of
-them.
+so that a product's twin is no mistake. Of a pool without a labelled test split, such as web pairs, the
+zero-shot accuracy is the mean over the datasets of `transfer`. Shifts are measured at every strength, and
+averaged over all of them.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def evaluate(params: ZeroShotParams, view: EvaluationView) -> dict[str, tuple[fl
                 f"zero_shot: {view.data.name} has no labelled test split; name datasets in `transfer` of the"
                 " suite."
             )
-        return found
+        return found | {"zero_shot_accuracy": found["transfer_zero_shot_accuracy"]}
     prompts = view.encode_classes(view.data.classes, params.templates)
     images = view.encode("test")
     scores, labels = images @ prompts.T, _labels(view, "test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,6 +47,18 @@ def _fake(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     return twin
 
 
+Shapes = Sequence[tuple[tuple[int, ...], torch.dtype]]
+"""Shape and type of each of a model's inputs."""
+
+
+def empty(shapes: Shapes, device: torch.device) -> list[Tensor]:
+    """Return inputs without values; images are channels last."""
+    made = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in shapes]
+    return [
+        value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in made
+    ]
+
+
 def count_forward(model: nn.Module, shape: tuple[int, ...], device: torch.device) -> Counts:
     """Return the work of one forward pass of float32 inputs of the given shape, in evaluation mode."""
     mode = FakeTensorMode()
@@ -58,19 +71,19 @@ def count_forward(model: nn.Module, shape: tuple[int, ...], device: torch.device
 
 
 def count_pass(
-    model: nn.Module, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype | None
+    model: nn.Module, shapes: Shapes, device: torch.device, dtype: torch.dtype | None
 ) -> tuple[Counts, float]:
     """Return the work of a forward and backward pass, and the bytes that it saves for the backward one.
 
     Fake tensors have shapes and types but no values: nothing is computed and nothing of the size is held.
-    shape: of the inputs. dtype: of the autocast, or None.
+    shapes: of the inputs. dtype: of the autocast, or None.
     """
     saved: dict[int, int] = {}
     mode = FakeTensorMode()
     fake = _fake(model, mode).train()
     with mode:
         own = {parameter.untyped_storage()._cdata for parameter in fake.parameters()}
-        inputs = torch.empty(shape, device=device).contiguous(memory_format=torch.channels_last)
+        inputs = empty(shapes, device)
 
         def keep(value: Tensor) -> Tensor:
             storage = value.untyped_storage()
@@ -84,7 +97,7 @@ def count_pass(
             saved_tensors_hooks(keep, lambda value: value),
         ):
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                outputs = fake(inputs)
+                outputs = fake(*inputs)
             outputs.float().square().mean().backward()
     activations = sum(saved.values()) + 2 * max(saved.values(), default=0)
     return Counts(flops.get_total_flops(), tally.traffic, tally.operations), float(activations)

@@ -129,7 +129,7 @@ def _few_images_encoded() -> Iterator[None]:
 
     own = engine.features
 
-    def few(model: Any, images: np.ndarray, *rest: Any, **named: Any) -> Any:
+    def few(model: Any, images: Any, *rest: Any, **named: Any) -> Any:
         found = own(model, images[:FEW_ENCODED], *rest, **named)
         return torch.cat([found, torch.randn(len(images) - len(found), *found.shape[1:])])
 

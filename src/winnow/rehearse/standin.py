@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from winnow.plan.specs import Ref, Spec
 from winnow.rehearse.clock import Watch, quiet
@@ -38,7 +39,7 @@ class Look:
 
 def without_pixels(look: Look) -> Look:
     """Return the look of data whose images nobody will see, and which may be many."""
-    return Look((1, 1, 1), look.classes)
+    return Look((1, 1, look.shape[-1]), look.classes)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def data_reference(look: Look, n: int) -> Ref:
 
 
 def make_data(store: Path, look: Look, n: int) -> Ref:
-    """Write a prepared dataset of n random training images and labels, and a few test images.
+    """Write a prepared dataset of n random training images with labels and captions, and a few others.
 
     Few classes have members where there are few examples, so that each has several.
     """
@@ -96,13 +97,15 @@ def make_data(store: Path, look: Look, n: int) -> Ref:
     with building(store / reference, {"spec": reference}) as artefact:
         if artefact is None:
             return reference
-        for split, count in (("train", n), ("test", TEST)):
+        for split, count in (("train", n), ("validation", TEST), ("test", TEST)):
             labels = random.permutation(np.arange(count) % max(2, min(look.classes, count // 32)))
             save_array(
                 artefact.out / f"{split}_images.npy",
                 random.integers(256, size=(count, *look.shape), dtype=np.uint8),
             )
             save_array(artefact.out / f"{split}_labels.npy", labels)
+            captions = pd.DataFrame({"caption": [f"picture {row} of a stand-in" for row in range(count)]})
+            captions.to_parquet(artefact.out / f"{split}_table.parquet")
         clean = random.permutation(labels_of(artefact.out))
         save_array(artefact.out / "train_clean_labels.npy", clean)
         facts = {
@@ -113,7 +116,7 @@ def make_data(store: Path, look: Look, n: int) -> Ref:
             "mean": [0.5] * channels,
             "std": [0.25] * channels,
             "pool": ["train"],
-            "splits": {"train": {"n": n}, "test": {"n": TEST}},
+            "splits": {"train": {"n": n}, "validation": {"n": TEST}, "test": {"n": TEST}},
         }
         write_json(artefact.out / "dataset.json", facts)
     return reference

@@ -17,7 +17,7 @@ from winnow import registry
 from winnow.models.engine.blocks import feature_width
 from winnow.rehearse.cases import EXAMPLES, TrainCase
 from winnow.rehearse.clock import Watch, peak_memory
-from winnow.rehearse.counting import Tally, bytes_of, count_forward, count_pass
+from winnow.rehearse.counting import Shapes, Tally, bytes_of, count_forward, count_pass
 from winnow.rehearse.measures import Counts, Fit, How, TrainMeasure
 from winnow.rehearse.standin import TEST, Ran, make_data, run
 from winnow.store import Cost
@@ -66,9 +66,10 @@ def measure_training(
     loop = _loop(case, FEW, device)
     if loop is None:
         return _closed_form(case, store, device_name, ran, is_first)
-    shape, preparation = _model_input(loop)
+    inputs, preparation = _model_inputs(loop)
+    shape = inputs[0][0]
     views = shape[0] / FEW
-    full = (round(views * case.batch_size), *shape[1:])
+    full = [((round(views * case.batch_size), *each[1:]), dtype) for each, dtype in inputs]
     optimising, passes = _optimiser_step(loop)
     bare = getattr(loop.model, "encoder", loop.model)
     forward = count_forward(bare, (1, *shape[1:]), device)
@@ -102,7 +103,7 @@ def measure_training(
         memory=resident,
         model_file=float(ran.bytes_of("s0/model.safetensors")),
         history_file=_history_file(ran),
-        logits_row=ran.bytes_of("s0/*_logits.npy") / TEST,
+        logits_row=ran.bytes_of("s0/test_logits.npy") / TEST,
         recorded_cell=ran.bytes_of("s0/dynamics/*.npy") / (EXAMPLES * case.epochs),
         fixed_files=float(ran.bytes_of("*.json")),
     )
@@ -139,7 +140,7 @@ def _closed_form(case: TrainCase, store: Path, device_name: str, ran: Ran, is_fi
         memory=peak_memory(),
         model_file=float(ran.bytes_of("s0/model.safetensors")),
         history_file=Fit(tuple((steps, 0.0) for steps in HISTORIES)),
-        logits_row=ran.bytes_of("s0/*_logits.npy") / TEST,
+        logits_row=ran.bytes_of("s0/test_logits.npy") / TEST,
         recorded_cell=0.0,
         fixed_files=float(ran.bytes_of("*.json")),
     )
@@ -210,12 +211,12 @@ def _rows(loop: Loop) -> Tensor:
     return torch.arange(loop.passes.n, device=loop.device)
 
 
-def _model_input(loop: Loop) -> tuple[tuple[int, ...], Counts]:
-    """Return the shape of what the model is given in a step, and the work of preparing it."""
-    seen: list[tuple[int, ...]] = []
+def _model_inputs(loop: Loop) -> tuple[Shapes, Counts]:
+    """Return the shapes and types of what the model is given in a step, and the work of preparing it."""
+    seen: list[Shapes] = []
 
     def stop(_: object, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(tuple(inputs[0].shape))
+        seen.append([(tuple(value.shape), value.dtype) for value in inputs])
         raise _Stopped
 
     hook = loop.model.register_forward_pre_hook(stop)
