@@ -67,7 +67,8 @@ def train_spec(**changes: Any) -> TrainSpec:
         "seeds": (0, 1), "root_seed": 0, "data": DATA, "subset": None, "budget": None, "fraction": 1.0,
         "trainer": Plugged(name="supervised", params={"crop": 1, "precision": "fp32", "record": True}),
         "model": Plugged(name="mlp", params={"depth": 1, "width": 16}),
-        "epochs": 3, "steps_as": None, "min_steps": 0, "batch_size": 16, "proxy": None, "fold": None,
+        "epochs": 3, "steps_as": None, "min_steps": 0, "batch_size": 16,
+        "proxy": None, "fold": None, "split": None,
     }  # fmt: skip
     return TrainSpec(**(fields | changes))
 
