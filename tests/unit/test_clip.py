@@ -196,3 +196,34 @@ def test_mistakes_end_in_one_message(
 def test_architectures_that_cannot_be_built_are_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_towers(name, None, 32)
+
+
+def test_a_trained_model_opens_in_open_clip(tmp_path: Path) -> None:
+    import open_clip
+
+    from winnow.plan.specs import Plugged
+    from winnow.rehearse.cases import TrainCase
+    from winnow.rehearse.standin import Look, make_data, run
+    from winnow.train.engine.open_clip_format import export
+    from winnow.train.engine.run import train_all
+
+    look = Look((8, 8, 1), 3)
+    params = registry.load("train", "clip", "test").params(precision="fp32").model_dump(mode="json")
+    case = TrainCase(
+        Plugged(name="clip", params=params), Plugged(name="clip", params=TOWERS["model_params"]), 1, 16, look
+    )
+    make_data(tmp_path, look, 64)
+    run(tmp_path, case.spec(), train_all, "cpu")
+    export(tmp_path / case.reference, 1, tmp_path / "out")
+    opened, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'out'}")
+    read = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'out'}")
+    weights = load_file(tmp_path / case.reference / "s1" / "model.safetensors")
+    model = towers()
+    model.load_state_dict(weights)
+    with torch.no_grad():
+        images, tokens = torch.rand(2, 3, 8, 8), read(["one", "a thick two"])
+        torch.testing.assert_close(
+            opened.eval().encode_image(images, normalize=True), model.eval().encode_images(images)
+        )
+        torch.testing.assert_close(opened.encode_text(tokens, normalize=True), model.encode_texts(tokens))
+    assert preprocess.transforms[-1].mean == [0.5] * 3
