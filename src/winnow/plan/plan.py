@@ -284,7 +284,10 @@ def _check_figures(suite: Suite) -> None:
 
 
 def require_sources(plan: Plan) -> None:
-    """Refuse a plan whose data cannot be had: no URL, not in the mirror, not yet downloaded."""
+    """Refuse a plan whose data cannot be had: no URL, not in the mirror, not yet downloaded.
+
+    The list of a crawl is asked for by the crawl itself: other suites of the plan can do without.
+    """
     mirror = plan.config.mirror_folder
     for dataset in plan.datasets:
         for file, target in zip(plan.catalogue[dataset].files, plan.download_places(dataset), strict=True):
@@ -301,20 +304,3 @@ def require_sources(plan: Plan) -> None:
                     f"`mirror` in config.yaml or the variable WINNOW_MIRROR to a folder with "
                     f"{folder}/{file.name}."
                 )
-        _require_list(plan, dataset)
-
-
-def _require_list(plan: Plan, dataset: str) -> None:
-    """Refuse a crawl without its list, unless the crawl has been made."""
-    entry, mirror = plan.catalogue[dataset], plan.config.mirror_folder
-    crawl = entry.crawl
-    if crawl is None or any(file.name == crawl.list for file in entry.files):
-        return
-    held = mirror is not None and (mirror / dataset / crawl.list).is_file()
-    if not held and not plan.target_places(dataset)[-1].is_file():
-        published = f" (published at {crawl.address})" if crawl.address else ""
-        raise UserError(
-            f"datasets.yaml: {dataset}.crawl: {crawl.list} has no known checksum, so it is not fetched. Set "
-            f"`mirror` in config.yaml or the variable WINNOW_MIRROR to a folder with {dataset}/{crawl.list}"
-            f"{published} and {dataset}/{crawl.list}.sha256."
-        )
