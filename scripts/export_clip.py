@@ -2,10 +2,9 @@
 
 Writes: open_clip_config.json and open_clip_model.safetensors.
 
-Examples:
+Example:
   .venv/bin/python scripts/export_clip.py results/small/train/ID --seed 0 --output model
-  python -c "import open_clip; open_clip.create_model_from_pretrained('local-dir:model')"
-  clip_benchmark eval --model local-dir:model --pretrained '' --dataset wds/imagenet1k wds/vtab/caltech101
+and then, in Python: open_clip.create_model_from_pretrained("local-dir:model")
 """
 
 from __future__ import annotations
