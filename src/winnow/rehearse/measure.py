@@ -54,8 +54,8 @@ def rehearse(
             book.measures.starts = {name: _start(module) for name, module in MODULES.items()}
             book.measures.hash_rate = _hash_rate(Path(folder))
             stage.play("train", _train_cases(book))
-            stage.play("signals of models", _signal_cases(book, from_models=True))
-            stage.play("signals of signals", _signal_cases(book, from_models=False))
+            while cases := _signal_cases(book):
+                stage.play("signals", cases)
             stage.play("selections", _select_cases(book))
             stage.play("evaluations", _evaluate_cases(book))
     finally:
@@ -142,7 +142,8 @@ def _train_cases(book: Book) -> dict[str, Case]:
     return {book.train_key(spec): book.train_case(spec) for spec in specs}
 
 
-def _signal_cases(book: Book, from_models: bool) -> dict[str, Case]:
+def _signal_cases(book: Book) -> dict[str, Case]:
+    """Return the signals that were not rehearsed yet and whose inputs were."""
     cases: dict[str, Case] = {}
     for spec in (spec for spec in book.specs.values() if isinstance(spec, SignalSpec)):
         proxies, key, n = book.proxies(spec), book.signal_key(spec), book.pool(spec.data)
@@ -153,7 +154,7 @@ def _signal_cases(book: Book, from_models: bool) -> dict[str, Case]:
                 arrays[name] = (book.signal_key(use), book.measures.stages[book.signal_key(use)])
         ready = len(arrays) + len(proxies) == len(spec.uses)
         trained = all(book.train_key(proxy) in book.measures.train for proxy in proxies)
-        if bool(proxies) == from_models and ready and trained:
+        if ready and trained and not book.measures.knows(key):
             n = max(n, cases[key].n) if key in cases else n  # type: ignore[union-attr]
             references = tuple(book.train_case(proxy).reference for proxy in proxies)
             runs = loads_models(spec.signal)

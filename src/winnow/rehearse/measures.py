@@ -164,6 +164,10 @@ class Measures:
     fractions: dict[str, tuple[float, float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
+    def knows(self, key: str) -> bool:
+        """Return whether a case was rehearsed, or tried."""
+        return key in self.train or key in self.stages or key in self.failed
+
     def enter(self, key: str, found: TrainMeasure | StageMeasure | str) -> None:
         """Add what a case showed, or why it could not be rehearsed."""
         if isinstance(found, TrainMeasure):
