@@ -130,7 +130,7 @@ def ours(towers: Towers, images: np.ndarray, captions: list[str], folder: Path) 
         labels=torch.zeros(COUNT, dtype=torch.int64),
         rows=torch.arange(COUNT).to(device),
         weights=None,
-        captions=lambda: captions,
+        captions=lambda: [[text] for text in captions],
         rounds=1,
         mean=torch.full((3,), 0.5, device=device),
         std=torch.full((3,), 0.25, device=device),

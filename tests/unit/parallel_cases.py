@@ -61,7 +61,7 @@ def make_task(folder: Path, model: str, model_params: dict[str, Any], **changes:
         "labels": torch.from_numpy(labels),
         "rows": torch.arange(5, 5 + ROWS),
         "weights": None,
-        "captions": lambda: [f"picture {row % 7} of class {row % 10}" for row in range(90)],
+        "captions": lambda: [[f"picture {row % 7} of class {row % 10}"] for row in range(90)],
         "rounds": 1,
         "mean": torch.full((3,), 0.4),
         "std": torch.full((3,), 0.3),

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from winnow import registry
 from winnow.errors import UserError
 from winnow.models.engine.towers import LARGEST_SCALE, build_towers
-from winnow.train.engine.image_text import class_features, decaying, text_features
+from winnow.train.engine.image_text import Pairs, class_features, decaying, text_features
 from winnow.train.engine.loop import Loop
 
 CAPTIONS = ["a thin three", "a thick four", "the digit nine", "a slanted one"]
@@ -77,7 +77,7 @@ def test_the_loss_is_the_mean_of_both_directions(tmp_path: Path, monkeypatch: py
     loop, rows = found[0], torch.arange(20)
     task = make_task(tmp_path / "again", **TOWERS)
     pixels = (task.pixels[task.rows[rows]].float() / 255 - 0.4) / 0.3
-    tokens = loop.model.tokens(task.captions())[task.rows[rows]].long()  # type: ignore[operator]
+    tokens = loop.model.tokens([own[0] for own in task.captions()])[task.rows[rows]].long()  # type: ignore[operator]
     image, text = loop.model(pixels, tokens).unbind(1)
     logits = loop.model.logit_scale.exp() * image @ text.T  # type: ignore[operator]
     both = [-side.log_softmax(1).diagonal().mean() for side in (logits, logits.T)]
@@ -115,7 +115,7 @@ def test_pictures_are_told_apart_by_what_their_captions_say(tmp_path: Path) -> N
         tmp_path,
         {"lr": 3e-3, "weight_decay": 0.0},
         epochs=60,
-        captions=lambda: [f"a {names[row % 10]} picture" for row in range(90)],
+        captions=lambda: [[f"a {names[row % 10]} picture"] for row in range(90)],
     )
     model = towers()
     model.load_state_dict(weights)
@@ -146,6 +146,24 @@ def test_prompts_are_averaged_over_templates() -> None:
     rows = text_features(model, ["a dog", "the dog"])
     mean = rows.mean(0) / np.linalg.norm(rows.mean(0))
     np.testing.assert_allclose(found[1], mean, rtol=1e-5)
+
+
+def test_each_step_draws_one_of_an_images_captions(tmp_path: Path) -> None:
+    task = make_task(
+        tmp_path,
+        **TOWERS,
+        captions=lambda: [[f"{row} first", f"{row} last"][: 1 + row % 2] for row in range(90)],
+    )
+    pairs, rows = Pairs(task, model := towers()), torch.arange(40)
+    seen = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        seen.append(pairs.batch(rows, seed)[1])
+    assert (seen[0] == seen[1]).all() and (seen[0] != seen[2]).any()
+    first, last = (model.tokens([f"{row} {word}" for row in range(5, 45)]) for word in ("first", "last"))
+    is_first = (seen[0] == first).all(dim=1)
+    assert (is_first | (seen[0] == last).all(dim=1)).all()
+    assert is_first[1::2].all() and 0 < is_first[::2].sum() < 20
 
 
 class Elsewhere:

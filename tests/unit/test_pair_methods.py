@@ -102,7 +102,7 @@ def signal_view(
         pool=("train",),
         shape=(48, 64, 3),
         classes=classes,
-        pool_captions=lambda: captions,
+        pool_captions=lambda: [[text] for text in captions],
         table=lambda split: pd.DataFrame({"caption": captions} | (table or {})),
         n=lambda split: len(captions),
     )

@@ -107,13 +107,17 @@ class Dataset:
         """Return captions, texts and attributes, one row per example."""
         return self._parquet(split, "table")
 
-    def captions(self, split: str) -> list[str]:
-        """Return the captions of a split; data without captions are a user's mistake."""
+    def captions(self, split: str) -> list[list[str]]:
+        """Return each example's captions, one or several; data without captions are a user's mistake."""
         path = self.folder / f"{split}_table.parquet"
         table = self.table(split) if path.is_file() else None
         if table is None or "caption" not in table:
             raise UserError(f"{path}: dataset '{self.name}' has no captions; choose one of `kind: pairs`.")
-        return [str(text) for text in table["caption"]]
+        found = [[own] if isinstance(own, str) else [str(text) for text in own] for own in table["caption"]]
+        if not all(found):
+            row = next(place for place, own in enumerate(found) if not own)
+            raise UserError(f"{path}: row {row} has an empty list of captions; leave it out of the data.")
+        return found
 
     def with_pool(self, split: str) -> Dataset:
         """Return the dataset with one split as its pool."""
@@ -142,9 +146,9 @@ class Dataset:
             ]
         )
 
-    def pool_captions(self) -> list[str]:
+    def pool_captions(self) -> list[list[str]]:
         """Return the captions of the pool's examples."""
-        return [text for split in self.pool for text in self.captions(split)]
+        return [own for split in self.pool for own in self.captions(split)]
 
     def pool_ids(self) -> list[str]:
         """Return the identifiers of the pool's examples."""

@@ -9,7 +9,7 @@ averaged over all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -69,7 +69,9 @@ def evaluate(params: ZeroShotParams, view: EvaluationView) -> dict[str, tuple[fl
         scores = view.encode(split) @ prompts.T
         found |= classification(scores, _labels(view, split), params.top, f"{split}_zero_shot")
     if params.recall:
-        found |= retrieval(images, view.encode_texts(view.data.captions("test")), params.recall)
+        captions = view.data.captions("test")
+        texts = view.encode_texts([text for own in captions for text in own])
+        found |= retrieval(images, texts, captions, params.recall)
     found |= dict(_shifted(params, view, prompts))
     return found
 
@@ -99,26 +101,39 @@ def classification(
     return found | {f"{name}_top{k}_accuracy": (float(hit[:, :k].any(axis=1).mean()), n) for k in top}
 
 
-def retrieval(images: np.ndarray, texts: np.ndarray, recall: tuple[int, ...]) -> dict[str, tuple[float, int]]:
+def retrieval(
+    images: np.ndarray, texts: np.ndarray, captions: Sequence[Sequence[str]], recall: tuple[int, ...]
+) -> dict[str, tuple[float, int]]:
     """Return recall at k both ways: the share of queries with a right answer among the k most similar.
 
-    images, texts: (n, d), row i of one belongs to row i of the other; rows with equal texts are right as
-    well.
+    images: (n, d). captions: those of each image. texts: (m, d), features of all captions one after another.
+    A text is right for an image that has a caption of the same words.
     """
-    same = np.unique(texts, axis=0, return_inverse=True)[1].ravel()
+    words = {
+        text: place for place, text in enumerate(dict.fromkeys(text for own in captions for text in own))
+    }
+    group = np.array([words[text] for own in captions for text in own])
+    has = np.zeros((len(images), len(words)), bool)
+    for image, own in enumerate(captions):
+        has[image, [words[text] for text in own]] = True
+    ways = {
+        "image_to_text": _ranks(images, texts, lambda part: has[part][:, group]),
+        "text_to_image": _ranks(texts, images, lambda part: has[:, group[part]].T),
+    }
     found: dict[str, tuple[float, int]] = {}
-    for name, queries, candidates in (("image_to_text", images, texts), ("text_to_image", texts, images)):
-        ranks = np.concatenate(list(_ranks(queries, candidates, same)))
+    for name, blocks in ways.items():
+        ranks = np.concatenate(list(blocks))
         found |= {f"{name}_recall_at_{k}": (float((ranks < k).mean()), len(ranks)) for k in recall}
     return found
 
 
-def _ranks(queries: np.ndarray, candidates: np.ndarray, same: np.ndarray) -> Iterator[np.ndarray]:
+def _ranks(
+    queries: np.ndarray, candidates: np.ndarray, right: Callable[[slice], np.ndarray]
+) -> Iterator[np.ndarray]:
     """Yield how many wrong candidates are at least as similar as the best right one; ties count against."""
     for start in range(0, len(queries), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        scores = queries[part] @ candidates.T
-        is_right = same[part, None] == same
+        scores, is_right = queries[part] @ candidates.T, right(part)
         best = np.where(is_right, scores, -np.inf).max(axis=1)
         yield ((scores >= best[:, None]) & ~is_right).sum(axis=1)
 

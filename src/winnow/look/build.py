@@ -142,7 +142,7 @@ class _Drawer:
 
     @cached_property
     def captions(self) -> list[str]:
-        return self.data.pool_captions() if self.data.kind == "pairs" else []
+        return [own[0] for own in self.data.pool_captions()] if self.data.kind == "pairs" else []
 
 
 def _template() -> Template:

@@ -180,7 +180,7 @@ def _loop(case: TrainCase, batch: int, device: torch.device) -> Loop | None:
             labels=torch.randint(case.look.classes, (batch,)).to(device),
             rows=torch.arange(batch).to(device),
             weights=None,
-            captions=lambda: ["a photo of a stand-in"] * batch,
+            captions=lambda: [["a photo of a stand-in"]] * batch,
             rounds=1,
             mean=torch.full((channels,), 0.5, device=device),
             std=torch.full((channels,), 0.25, device=device),

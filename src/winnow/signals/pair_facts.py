@@ -2,7 +2,8 @@
 
 The columns are what DataComp's rules look at. A caption names a class if one of its words is a word of a
 class name, the plural aside: DataComp asks whether a word is a synset of ImageNet-21k, which is the list of
-classes of its target. Sizes are those before the image was resized, where the table has `width` and
+classes of its target. Of several captions the first
+counts. Sizes are those before the image was resized, where the table has `width` and
 `height`.
 """
 
@@ -25,7 +26,7 @@ NOT_NAMES = frozenset({"and", "or", "of", "the", "a", "an", "with", "for", "in",
 @plugin(source="Gadre et al. 2023, arXiv 2304.14108, appendix; py3langid for the language")
 def compute(params: Params, view: SignalView) -> np.ndarray:
     """Return (n, 6) float32, columns as in `COLUMNS`."""
-    captions = view.data.pool_captions()
+    captions = [own[0] for own in view.data.pool_captions()]
     names = class_words(view.data.classes)
     columns: list[Any] = [
         [len(text.split()) for text in captions],

@@ -47,8 +47,14 @@ def image_features(proxy: Proxy, split: str | None = None) -> np.ndarray:
 
 
 def caption_features(proxy: Proxy) -> np.ndarray:
-    """Return unit-norm features of the pool's captions, (n, d) float32."""
-    return text_features(towers(proxy), proxy.data.pool_captions())
+    """Return unit-norm features of the pool's captions, (n, d) float32: of several, their mean at norm 1."""
+    captions = proxy.data.pool_captions()
+    found = text_features(towers(proxy), [text for own in captions for text in own])
+    ends = np.cumsum([len(own) for own in captions])
+    if len(found) == len(captions):
+        return found
+    means = np.add.reduceat(found, ends - [len(own) for own in captions], axis=0)
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True))
 
 
 def class_prompts(proxy: Proxy, templates: tuple[str, ...], names: Names) -> np.ndarray:

@@ -56,16 +56,27 @@ def load_towers(folder: Path, seed: int, params: Params, size: int) -> Towers:
 
 
 class Pairs(contextlib.AbstractContextManager["Pairs"]):
-    """Images (b, c, h, w) uint8 and tokens (b, length) int64 of the rows of a step."""
+    """Images (b, c, h, w) uint8 and tokens (b, length) int64 of the rows of a step.
+
+    Of an image with several captions each step draws one.
+    """
 
     facts: Mapping[str, str] = {}
 
     def __init__(self, task: Task, towers: Towers) -> None:
-        self.task, self.tokens = task, towers.tokens(task.captions()).to(task.device)
+        captions = task.captions()
+        self.task = task
+        self.tokens = towers.tokens([text for own in captions for text in own]).to(task.device)
+        self.counts = torch.tensor([len(own) for own in captions], device=task.device)
+        self.starts = self.counts.cumsum(0) - self.counts
+        self.draws = bool((self.counts > 1).any())
 
     def batch(self, rows: Tensor, step: int) -> tuple[Tensor, Tensor]:
         chosen = self.task.rows[rows]
-        return self.task.pixels[chosen], self.tokens[chosen].long()
+        place = self.starts[chosen]
+        if self.draws:
+            place += (torch.rand(len(chosen), device=place.device) * self.counts[chosen]).long()
+        return self.task.pixels[chosen], self.tokens[place].long()
 
     def __exit__(self, *_: object) -> None:
         """Nothing is open."""
@@ -74,7 +85,8 @@ class Pairs(contextlib.AbstractContextManager["Pairs"]):
 class ShardPairs(Pairs):
     """The same of images that stay in shards: decoded by other processes ahead of the step.
 
-    The stream begins at the step that is asked for first, which after a resume is not step 0.
+    The stream begins at the step that is asked for first, which after a resume is not step 0. Of several
+    captions of an image it reads the first.
     """
 
     def __init__(self, task: Task, towers: Towers, passes: Passes, steps: int, workers: int) -> None:
@@ -91,8 +103,8 @@ class ShardPairs(Pairs):
         if self.stream is None:
             task, source = self.task, cast(ImageSource, self.task.images)
             self.stream = Stream(
-                source, task.captions(), task.rows, self.passes, step, self.steps, self.workers, self.read,
-                task.device,
+                source, [own[0] for own in task.captions()], task.rows, self.passes, step, self.steps,
+                self.workers, self.read, task.device,
             )  # fmt: skip
         return self.stream.batch(step)
 

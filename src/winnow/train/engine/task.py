@@ -25,18 +25,19 @@ class Task:
     images: (n, c, h, w) uint8, the whole pool, or where it stays in shards what decodes it. labels: (n,)
     int64, -1 where there is none. rows: (m,) int64 positions of the subset in the pool, repeated where an
     example counts twice; with `rounds` above 1 they are that many subsets of equal size, one per epoch in
-    turn. weights: (m,) float32, or None where all are 1. captions: returns the pool's n captions. steps_as:
-    number of examples whose epochs set the number of steps (equal-step training), or None. context: names
-    the random draws of a proxy, so that it shares none with the models it selects for. heldout: returns the
-    images, as `images`, of the splits that this model is measured on: none for a proxy, else the test split
-    and a validation split if there is one. scoring: what that measuring costs, which counts as evaluation.
+    turn. weights: (m,) float32, or None where all are 1. captions: returns the captions of each of the n
+    examples. steps_as: number of examples whose epochs set the number of steps (equal-step training), or
+    None. context: names the random draws of a proxy, so that it shares none with the models it selects for.
+    heldout: returns the images, as `images`, of the splits that this model is measured on: none for a
+    proxy, else the test split and a validation split if there is one. scoring: what that measuring costs,
+    which counts as evaluation.
     """
 
     images: Tensor | ImageSource
     labels: Tensor
     rows: Tensor
     weights: Tensor | None
-    captions: Callable[[], list[str]]
+    captions: Callable[[], list[list[str]]]
     rounds: int
     mean: Tensor
     std: Tensor
