@@ -109,6 +109,27 @@ def test_equal_seeds_give_equal_models_and_others_do_not(tmp_path: Path) -> None
     assert not torch.equal(first[key], other[key])
 
 
+def test_a_killed_training_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WINNOW_CHECKPOINT_SECONDS", "0")
+    captions = [[f"{row} one", f"{row} two"] for row in range(90)]
+    whole = train(tmp_path / "whole", {}, captions=lambda: captions)
+    own = Loop._step
+
+    def killed(loop: Loop, step: int, rows: torch.Tensor) -> torch.Tensor:
+        if step == 4:
+            raise KeyboardInterrupt
+        return own(loop, step, rows)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Loop, "_step", killed)
+        train(tmp_path / "parts", {}, captions=lambda: captions)
+    taken: list[int] = []
+    monkeypatch.setattr(Loop, "_step", lambda loop, step, rows: taken.append(step) or own(loop, step, rows))
+    resumed = train(tmp_path / "parts", {}, captions=lambda: captions)
+    assert 0 < taken[0] <= 4
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_pictures_are_told_apart_by_what_their_captions_say(tmp_path: Path) -> None:
     names = ["red", "green", "blue", "white", "black", "small", "large", "thin", "thick", "plain"]
     weights = train(
