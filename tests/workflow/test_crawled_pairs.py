@@ -48,7 +48,7 @@ def test_download_crawls_and_prepare_leaves_the_pixels_in_shards(tree: Tree, tmp
     words = ("--config", f"mirror={mirror.parent}")
     mirror.mkdir(parents=True)
     refused = tree.snakemake(*words, target="download", **environment)
-    assert "web.tsv has no known checksum" in refused.stdout
+    assert "'web.tsv' has no known checksum" in refused.stdout
     with serving() as server:
         kinds = ["missing" if i % 10 == 3 else "good" for i in range(25)]
         listed = mirror / "web.tsv"
