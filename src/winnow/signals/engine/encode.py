@@ -12,7 +12,6 @@ from winnow.errors import UserError
 from winnow.seeds import derive
 from winnow.signals.engine.view import Proxy, SignalView
 from winnow.train.engine.features import features
-from winnow.train.engine.image_text import class_features, text_features
 from winnow.train.engine.task import statistics
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def image_features(proxy: Proxy, split: str | None = None) -> np.ndarray:
 
 def caption_features(proxy: Proxy) -> np.ndarray:
     """Return unit-norm features of the pool's captions, (n, d) float32: of several, their mean at norm 1."""
+    from winnow.train.engine.image_text import text_features
+
     captions = proxy.data.pool_captions()
     found = text_features(towers(proxy), [text for own in captions for text in own])
     ends = np.cumsum([len(own) for own in captions])
@@ -60,6 +61,8 @@ def caption_features(proxy: Proxy) -> np.ndarray:
 def class_prompts(proxy: Proxy, templates: tuple[str, ...], names: Names) -> np.ndarray:
     """Return one unit-norm row per class, (classes, d) float32."""
     import open_clip
+
+    from winnow.train.engine.image_text import class_features
 
     classes = open_clip.IMAGENET_CLASSNAMES if names == "imagenet" else proxy.data.classes
     if not classes:

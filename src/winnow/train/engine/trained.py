@@ -13,7 +13,6 @@ from winnow.plan.specs import TrainSpec
 from winnow.store import read_json, verified
 from winnow.train.engine.classifier import load_classifier
 from winnow.train.engine.contrastive import load_contrastive
-from winnow.train.engine.image_text import load_towers
 
 
 def load_trained(folder: Path, seed: int, data: Dataset) -> nn.Module:
@@ -28,6 +27,8 @@ def load_trained(folder: Path, seed: int, data: Dataset) -> nn.Module:
     with safe_open(verified(folder, f"s{seed}/model.safetensors"), framework="pt") as file:
         names = set(file.keys())
     if "logit_scale" in names:
+        from winnow.train.engine.image_text import load_towers  # open_clip takes seconds to import
+
         return load_towers(folder, seed, params, size)
     if "head.weight" in names:
         return load_classifier(folder, seed, network, params, channels, size, len(data.classes))
