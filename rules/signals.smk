@@ -19,5 +19,5 @@ rule signals:
         spec=spec("signals"),
         code=code("signals"),
     shell:
-        "python scripts/signals.py --spec {params.spec:q} --output {output.artefact:q}"
+        "{PYTHON} scripts/signals.py --spec {params.spec:q} --output {output.artefact:q}"
         " --code {params.code} --threads {threads} > {log:q} 2>&1"

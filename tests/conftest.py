@@ -1,1 +1,21 @@
-"""Lets the tests of every folder import the helpers that lie beside this file."""
+"""Lets the tests of every folder import the helpers beside this file, and share one finished demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tree import Tree, built_once, copy_repository
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """The repository after `make demo`: every suite, on the processor. Copy it before you change it."""
+
+    def build(root: Path) -> None:
+        tree = copy_repository(root)
+        tree.replace("config.yaml", "device: auto", "device: cpu")
+        done = tree.snakemake("--quiet", "rules", "host")
+        assert done.returncode == 0, done.stdout
+
+    return built_once(tmp_path_factory, "demo", build)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from runs import SUITE, Run, Start
 from slurm import Cluster, missing
-from tree import Tree, make_tree
+from tree import Tree, built_once, make_tree
 
 
 @pytest.fixture(scope="session")
@@ -38,17 +38,20 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def done_here(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """The small suite's tree after an undisturbed run on this machine, without a cluster."""
-    tree = make_tree(tmp_path_factory.mktemp("here") / "tree", SUITE)
-    # Trainings that last as long as a test wants without computing all the time.
-    tree.replace(
-        "src/winnow/train/engine/loop.py",
-        "        rate, seed = self.schedule(step), self.passes.augmentation_seed(step)\n",
-        '        time.sleep(float(os.environ.get("PAUSE", "0")))\n'
-        "        rate, seed = self.schedule(step), self.passes.augmentation_seed(step)\n",
-    )
-    done = tree.snakemake()
-    assert done.returncode == 0, done.stdout
-    return tree
+
+    def build(root: Path) -> None:
+        tree = make_tree(root, SUITE)
+        # Trainings that last as long as a test wants without computing all the time.
+        tree.replace(
+            "src/winnow/train/engine/loop.py",
+            "        rate, seed = self.schedule(step), self.passes.augmentation_seed(step)\n",
+            '        time.sleep(float(os.environ.get("PAUSE", "0")))\n'
+            "        rate, seed = self.schedule(step), self.passes.augmentation_seed(step)\n",
+        )
+        done = tree.snakemake()
+        assert done.returncode == 0, done.stdout
+
+    return built_once(tmp_path_factory, "here", build)
 
 
 @pytest.fixture

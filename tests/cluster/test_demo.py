@@ -8,23 +8,18 @@ from pathlib import Path
 import pytest
 from runs import Run, check_same_results
 from slurm import Cluster
-from tree import broken_artefacts, copy_repository
+from tree import Tree, broken_artefacts
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 
-def test_the_demo_on_the_cluster(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_demo_on_the_cluster(cluster: Cluster, demo: Tree, tmp_path: Path) -> None:
     """The profile is the one that users edit, untouched; the cluster has no network but loopback."""
-    here = copy_repository(tmp_path / "here")
-    here.replace("config.yaml", "device: auto", "device: cpu")
-    done = here.snakemake("--quiet", "rules", "host")
-    assert done.returncode == 0, done.stdout
-
-    there = here.copy(tmp_path / "there", results=False)
+    there = demo.copy(tmp_path / "there", results=False)
     run = Run(cluster, there)
     text = run.finishes(3600)
     assert broken_artefacts(there.store) == []
-    check_same_results(there, here)
+    check_same_results(there, demo)
 
     jobs = run.jobs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}

@@ -12,7 +12,7 @@ from runs import STEPS, Run, Start, check_same_results
 from slurm import Cluster, wait_until
 from tree import Tree, broken_artefacts
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
 
 SLOW = {"PAUSE": "0.15"}
 """A training of 120 steps then lasts 18 seconds."""
@@ -118,8 +118,9 @@ def test_the_controller_is_restarted(start: Start, cluster: Cluster, done_here: 
 
 
 LATE = """
-def late(folder):
-    import os, subprocess
+def late(_):
+    import os, subprocess, sys
+    folder = sys.argv[sys.argv.index("--output") + 1]
     os.rename(folder, folder + ".late")
     subprocess.Popen(["sh", "-c", f"sleep 6; mv {folder}.late {folder}"], start_new_session=True)
 """
@@ -130,8 +131,8 @@ def test_a_result_is_seen_late(start: Start, tree: Tree, done_here: Tree) -> Non
     script = tree.root / "scripts" / "prepare.py"
     text = script.read_text()
     assert text.endswith("    run_main(main)\n")
-    script.write_text(text + "    import sys\n" + "    late(sys.argv[sys.argv.index('--output') + 1])\n")
-    script.write_text(script.read_text().replace("\n\ndef main", f"\n{LATE}\n\ndef main"))
+    text = text.removesuffix("(main)\n") + "(lambda: late(main()))\n"
+    script.write_text(text.replace("\n\ndef main", f"\n{LATE}\n\ndef main"))
     run = start()
     run.finishes()
     assert [job["state"] for job in run.jobs("prepare")] == ["COMPLETED"]

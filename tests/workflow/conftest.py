@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from tree import Tree, make_tree
+from tree import Tree, built_once, make_tree
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Tree:
     """A tree whose whole workflow has run once, without interruption. Copy it before you change it."""
-    tree = make_tree(tmp_path_factory.mktemp("finished") / "tree")
-    done = tree.snakemake()
-    assert done.returncode == 0, done.stdout
-    return tree
+
+    def build(root: Path) -> None:
+        done = make_tree(root).snakemake()
+        assert done.returncode == 0, done.stdout
+
+    return built_once(tmp_path_factory, "finished", build)

@@ -39,6 +39,7 @@ def by_hand(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
     def run(script: str, *words: str | Path) -> tuple[int, str]:
         path = REPOSITORY / "scripts" / f"{script}.py"
+        monkeypatch.setattr("winnow.errors.leave", sys.exit)
         monkeypatch.setattr(sys, "argv", [str(path), *map(str, words), "--device", "cpu"])
         capfd.readouterr()
         try:

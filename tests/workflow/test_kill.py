@@ -59,7 +59,7 @@ class Run:
         found = []
         for process in self.alive():
             try:
-                if any(re.fullmatch(r"scripts/\w+\.py", word) for word in process.cmdline()[1:2]):
+                if any(re.fullmatch(r"scripts/\w+\.py", word) for word in process.cmdline()):
                     found.append(process)
             except psutil.NoSuchProcess:
                 continue

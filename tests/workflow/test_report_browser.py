@@ -16,10 +16,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from tree import Tree
 
 from report_sample import sample_report
 
-DEMO = Path(__file__).parents[2] / "results" / "demo" / "report" / "index.html"
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -232,10 +232,8 @@ def test_sample_report_in_a_browser(tmp_path: Path) -> None:
     check_page(path)
 
 
-def test_demo_report_in_a_browser() -> None:
-    if not DEMO.exists():
-        pytest.skip("no demo report here: run `make demo` first")
-    check_page(DEMO)
+def test_demo_report_in_a_browser(demo: Tree) -> None:
+    check_page(demo.store / "report" / "index.html")
 
 
 def test_numbers_do_not_sort_as_text(tmp_path: Path) -> None:

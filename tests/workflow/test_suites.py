@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from tree import REPOSITORY, Tree, make_tree
+from tree import Tree
 
 pytestmark = pytest.mark.slow
 SUITES = ("coresets", "pruning", "useful", "noise")
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    made = make_tree(tmp_path_factory.mktemp("suites") / "tree")
-    for suite in SUITES:
-        shutil.copy(REPOSITORY / "suites" / f"{suite}.yaml", made.root / "suites")
-    done = made.snakemake("--config", f"suites=[{','.join(SUITES)}]")
-    assert done.returncode == 0, done.stdout
-    return made
 
 
 def metrics(tree: Tree, suite: str) -> pd.DataFrame:
@@ -29,24 +18,24 @@ def metrics(tree: Tree, suite: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("suite", SUITES)
-def test_every_arm_learns_and_every_claim_is_judged(tree: Tree, suite: str) -> None:
-    table = metrics(tree, suite)
+def test_every_arm_learns_and_every_claim_is_judged(demo: Tree, suite: str) -> None:
+    table = metrics(demo, suite)
     accuracy = table[table["metric"] == "test_accuracy"]
     assert accuracy.groupby(["dataset", "arm", "length", "fraction"])["seed"].nunique().eq(3).all()
     assert accuracy.groupby("arm")["value"].mean().gt(0.3).all(), "digits: chance is 0.1"
-    claims = json.loads((tree.store / "suites" / suite / "claims.json").read_text())
+    claims = json.loads((demo.store / "suites" / suite / "claims.json").read_text())
     assert claims and {claim["verdict"] for claim in claims} <= {
         "supported",
         "not supported",
         "inconclusive",
         "not run",
     }
-    pictures = list((tree.store / "suites" / suite / "figures").glob("*.png"))
+    pictures = list((demo.store / "suites" / suite / "figures").glob("*.png"))
     assert pictures and all(picture.stat().st_size > 10_000 for picture in pictures)
 
 
-def test_noise_is_found_and_random_is_not_better_than_its_base_rate(tree: Tree) -> None:
-    table = metrics(tree, "noise")
+def test_noise_is_found_and_random_is_not_better_than_its_base_rate(demo: Tree) -> None:
+    table = metrics(demo, "noise")
     found = table[table["metric"] == "noise_average_precision"].groupby("arm")["value"].mean()
     assert found["aum"] > 0.8 and found["small_loss"] > 0.8
     assert found["random"] < 0.3, "a fifth of the labels is wrong"
@@ -54,21 +43,21 @@ def test_noise_is_found_and_random_is_not_better_than_its_base_rate(tree: Tree) 
     assert kept["aum"] < 0.08 and 0.15 < kept["random"] < 0.25
 
 
-def test_repeats_are_counted_as_examples(tree: Tree) -> None:
-    table = metrics(tree, "useful").set_index("arm")
+def test_repeats_are_counted_as_examples(demo: Tree) -> None:
+    table = metrics(demo, "useful").set_index("arm")
     assert (table.loc["full", "budget"] == 1437).all()
     assert (table.loc["useful", "budget"] > 1437).all()
 
 
-def test_suites_share_what_is_equal(tree: Tree) -> None:
+def test_suites_share_what_is_equal(demo: Tree) -> None:
     """The proxy of all digits serves two suites, and a second run has nothing to do."""
-    assert tree.planned("--config", f"suites=[{','.join(SUITES)}]") == set()
+    assert demo.planned() == set()
 
 
-def test_a_supervised_training_by_hand_repeats_itself(tree: Tree, tmp_path: Path) -> None:
-    folder = min(path for path in (tree.store / "train").iterdir() if path.name.startswith("digits-full"))
-    spec = ("--spec", str(folder / "spec.json"), "--store", str(tree.store), "--threads", "1")
-    done = tree.script("train", *spec, "--output", str(tmp_path / "again"))
+def test_a_supervised_training_by_hand_repeats_itself(demo: Tree, tmp_path: Path) -> None:
+    folder = min((demo.store / "train").glob("digits-full-supervised-*"))
+    spec = ("--spec", str(folder / "spec.json"), "--store", str(demo.store), "--threads", "1")
+    done = demo.script("train", *spec, "--output", str(tmp_path / "again"))
     assert done.returncode == 0, done.stdout
     for name in ("s0/test_logits.npy", "s0/model.safetensors"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()

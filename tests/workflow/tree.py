@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from winnow.errors import UserError
 from winnow.store import verified
@@ -159,6 +162,21 @@ def make_tree(root: Path, suite: str = SUITE) -> Tree:
     tree.replace("config.yaml", listed, "suites: [tiny]")
     tree.replace("config.yaml", "device: auto", "device: cpu")
     return tree
+
+
+def built_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Tree:
+    """Return a tree that one of the processes that share the tests builds, while the others wait for it."""
+    base = factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name / "tree"
+    root.parent.mkdir(exist_ok=True)
+    done = root.parent / "done"
+    with (root.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(root, ignore_errors=True)
+            build(root)
+            done.touch()
+    return Tree(root)
 
 
 def copy_repository(root: Path) -> Tree:
