@@ -99,11 +99,11 @@ def view(driver: webdriver.Chrome, path: Path, width: int = 1280, scheme: str = 
     driver.execute_script("for (const item of document.querySelectorAll('details')) item.open = true;")
 
 
-def check_page(path: Path) -> None:
-    """Run every check of this module on one report."""
+def check_page(path: Path, columns: int | None = None) -> None:
+    """Run every check of this module on one report, that of sorting on as many columns of each table."""
     with browser() as driver:
         view(driver, path)
-        check_tables_sort(driver)
+        check_tables_sort(driver, columns)
         check_filter(driver)
         check_keyboard(driver)
         for width in (360, 390, 768, 1280):
@@ -114,14 +114,14 @@ def check_page(path: Path) -> None:
         check_silence(driver, path)
 
 
-def check_tables_sort(driver: webdriver.Chrome) -> None:
+def check_tables_sort(driver: webdriver.Chrome, columns: int | None) -> None:
     """Sort each table's numeric columns by click and by keyboard and compare with Python's order."""
     tables = driver.find_elements(By.CSS_SELECTOR, "table.data")
     assert tables, "the page has no table"
     for table in tables:
-        for column, head in enumerate(table.find_elements(By.CSS_SELECTOR, "thead th")):
-            if head.get_attribute("data-numeric") is None:
-                continue
+        heads = enumerate(table.find_elements(By.CSS_SELECTOR, "thead th"))
+        numeric = [(column, head) for column, head in heads if head.get_attribute("data-numeric") is not None]
+        for column, head in numeric[:columns]:
             button = head.find_element(By.TAG_NAME, "button")
             before = keys(driver, table, column)
             driver.execute_script(
@@ -233,7 +233,7 @@ def test_sample_report_in_a_browser(tmp_path: Path) -> None:
 
 
 def test_demo_report_in_a_browser(demo: Tree) -> None:
-    check_page(demo.store / "report" / "index.html")
+    check_page(demo.store / "report" / "index.html", columns=1)
 
 
 def test_numbers_do_not_sort_as_text(tmp_path: Path) -> None:
