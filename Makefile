@@ -54,8 +54,8 @@ check: $(READY) ## read all artefacts against their digests (ARGS=--remove delet
 gc: $(READY) ## list what no plan needs (ARGS='--scale demo small', ARGS=--delete)
 	@$(BIN)/python scripts/garbage.py $(ARGS)
 
-test: $(READY) ## run all tests, in two processes (ARGS='-k sas')
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+test: $(READY) ## run all tests, three at a time (ARGS='-k sas')
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 3 --no-loadscope-reorder $(ARGS)
 
 lint: $(READY) ## formats, lint, types, import layers, Snakemake's own lint
 	$(BIN)/ruff format --check .

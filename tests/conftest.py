@@ -6,6 +6,19 @@ from pathlib import Path
 
 import pytest
 from tree import Tree, built_once, copy_repository
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+
+class OneCluster(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a file's tests to one process, and all that need the cluster, of which there is one, too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "cluster" if nodeid.startswith("tests/cluster/") else nodeid.split("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneCluster:
+    return OneCluster(config, log)
 
 
 @pytest.fixture(scope="session")

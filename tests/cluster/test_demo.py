@@ -10,7 +10,7 @@ from runs import Run, check_same_results
 from slurm import Cluster
 from tree import Tree, broken_artefacts
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 def test_the_demo_on_the_cluster(cluster: Cluster, demo: Tree, tmp_path: Path) -> None:

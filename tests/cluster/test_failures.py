@@ -12,7 +12,7 @@ from runs import STEPS, Run, Start, check_same_results
 from slurm import Cluster, wait_until
 from tree import Tree, broken_artefacts
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 SLOW = {"PAUSE": "0.15"}
 """A training of 120 steps then lasts 18 seconds."""

@@ -12,7 +12,7 @@ from tree import Tree, broken_artefacts
 
 from winnow.store import read_json
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 def test_seven_jobs_on_six_gpus(cluster: Cluster, tree: Tree) -> None:
