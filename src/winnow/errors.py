@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import errno
 import os
 import re
@@ -42,12 +43,15 @@ def disk_error(error: OSError, place: object) -> UserError | None:
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a command's `main` and end the process; a `UserError` becomes one message and exit status 2."""
+    """Run a command's `main` and end the process; a `UserError` becomes one message and status 2."""
     try:
         main()
         sys.stdout.flush()
     except UserError as error:
         sys.exit(_report(error))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
@@ -62,7 +66,9 @@ def run_main(main: Callable[[], None]) -> None:
 def leave() -> None:
     """End a successful process without taking its modules apart: of torch's, that costs each job a second."""
     atexit._run_exitfuncs()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(0)
 
 
