@@ -46,7 +46,7 @@ def test_a_method_is_one_file_and_an_arm(tree: Tree) -> None:
     page = (tree.store / "report" / "index.html").read_text()
     assert "nearest to the centre" in page
     contract = REPOSITORY / "tests/unit/test_method_contract.py"
-    pytest_run = [sys.executable, "-m", "pytest", "-q", "-c", "pyproject.toml"]
+    pytest_run = [sys.executable, "-m", "pytest", "-q", "-c", "pyproject.toml", "--noconftest"]
     command = [*pytest_run, "-k", "nearest_centre", str(contract)]
     tested = subprocess.run(
         command, cwd=tree.root, env=tree.environment(), capture_output=True, text=True, check=False
