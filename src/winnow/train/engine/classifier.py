@@ -34,11 +34,11 @@ class Classifier(nn.Module):
 def build_classifier(task: Task) -> Classifier:
     """Return the model with initial weights that depend on (root seed, repetition, context) alone."""
     torch.manual_seed(derive(task.root_seed, "init", task.seed, *task.context))
-    model = _assemble(task.model, task.model_params, task.channels, task.size, task.classes)
+    model = assemble(task.model, task.model_params, task.channels, task.size, task.classes)
     return model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload,no-any-return]
 
 
-def _assemble(model: Plugin, params: Params, channels: int, size: int, classes: int) -> Classifier:
+def assemble(model: Plugin, params: Params, channels: int, size: int, classes: int) -> Classifier:
     encoder = model.function(params, channels, size)
     return Classifier(encoder, feature_width(encoder, channels, size), classes)
 
@@ -48,7 +48,7 @@ def load_classifier(
 ) -> Classifier:
     """Load one repetition's model in evaluation mode; the file is verified first."""
     weights = load_file(verified(folder, f"s{seed}/model.safetensors"))
-    network = _assemble(model, params, channels, size, classes)
+    network = assemble(model, params, channels, size, classes)
     network.load_state_dict(weights)
     return network.eval()
 

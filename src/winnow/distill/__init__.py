@@ -1,0 +1,1 @@
+"""Synthetic training sets: what they are, and what they are worth."""

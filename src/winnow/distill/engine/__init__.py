@@ -1,0 +1,1 @@
+"""What distillation and the ranking of distilled sets share."""

@@ -1,0 +1,215 @@
+"""Distilled sets in the forms in which others publish them, read without running anything in the file.
+
+- `.pt`, `.pth`: a dict with images and labels under any usual name; `{"data": [[images, labels], ...]}`,
+  a pair per experiment (DC, DSA, DM); a pair; images alone, with labels in a second file (MTT, DATM).
+- `.npz`, `.safetensors`: arrays under the usual names.
+- a folder with one folder of pictures per class, named by the class or its number.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from winnow.errors import UserError, one_of
+
+IMAGES = ("images", "image", "data", "x", "syn_images", "image_syn", "images_best", "x_syn", "imgs")
+LABELS = (
+    "labels",
+    "label",
+    "targets",
+    "target",
+    "y",
+    "syn_labels",
+    "label_syn",
+    "labels_best",
+    "y_syn",
+    "soft",
+)
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+Pair = tuple[Tensor, Tensor | None]
+
+
+def read_pair(
+    path: Path, labels: Path | None, experiment: int, classes: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Return images (n, c, h, w) and labels, (n,) or (n, classes), as they are in the file or folder.
+
+    labels: a second file with the labels. experiment: which pair of a file with several. Images stay uint8
+    where they are, all else becomes float32. Raises `UserError` where there is no such pair.
+    """
+    if path.is_dir():
+        images, found = _folder(path, classes)
+    else:
+        images, found = _pair(_content(path), path, experiment)
+    if labels is not None:
+        found, _ = _pair(_content(labels), labels, experiment, of_labels=True)
+    if found is None:
+        raise UserError(f"{path}: has images alone; name the file with the labels: --labels FILE")
+    images = _channels_first(images, path)
+    if len(images) != len(found):
+        raise UserError(f"{path}: {len(images)} images, but {len(found)} labels.")
+    return images, found
+
+
+def _content(path: Path) -> Any:
+    """Return what a file holds: tensors, arrays, and lists and dicts of them."""
+    readers = {".npz": _npz, ".npy": _npy, ".safetensors": _safetensors, ".pt": _torch, ".pth": _torch}
+    if path.suffix not in readers:
+        raise UserError(
+            f"{path}: unknown form. Accepted: a folder, or a file that ends in {one_of(readers)}."
+        )
+    if not path.is_file():
+        raise UserError(f"{path}: is not there.")
+    return readers[path.suffix](path)
+
+
+def _npz(path: Path) -> Any:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from error
+
+
+def _npy(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from error
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from error
+
+
+def _torch(path: Path) -> Any:
+    """Load tensors and numbers; anything else in the file could run code and is refused."""
+    try:
+        with torch.serialization.safe_globals(_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UserError(
+            f"{path}: holds more than tensors and numbers, and is not loaded: it could run code. Save images "
+            f"and labels as tensors alone. ({reason})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}).") from error
+
+
+def _numbers() -> list[Any]:
+    """Return what NumPy's numbers and arrays are made of, by the names that files of any age use."""
+    rebuilt = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
+    names = [("scalar", rebuilt[0]), ("_reconstruct", rebuilt[1])]
+    old = [(part, f"numpy.core.multiarray.{name}") for name, part in names]
+    kinds = [
+        type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")
+    ]
+    return [*rebuilt, *old, np.ndarray, np.dtype, *kinds]
+
+
+def _pair(content: Any, path: Path, experiment: int, of_labels: bool = False) -> tuple[Any, Tensor | None]:
+    """Return (images, labels or None) of a file; of a file with labels alone, (labels, None)."""
+    if isinstance(content, Mapping):
+        names = LABELS if of_labels else IMAGES
+        lower = {str(key).lower(): value for key, value in content.items()}
+        first = next((lower[name] for name in names if name in lower), None)
+        if first is None:
+            raise UserError(f"{path}: none of {one_of(names)} is in it, but {one_of(content)}.")
+        if not _holds_lists(first):
+            second = None if of_labels else next((lower[name] for name in LABELS if name in lower), None)
+            return _tensor(first, path), None if second is None else _tensor(second, path)
+        content = first
+    if _holds_lists(content):
+        if not 0 <= experiment < len(content):
+            raise UserError(f"{path}: --experiment {experiment}: it holds {len(content)}, from 0.")
+        content = content[experiment]
+    if isinstance(content, list | tuple) and len(content) == 2 and _is_labels(content[1]) and not of_labels:
+        return _tensor(content[0], path), _tensor(content[1], path)
+    return _tensor(content, path), None
+
+
+def _holds_lists(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], list | tuple)
+
+
+def _is_labels(part: Any) -> bool:
+    return np.ndim(part) in (1, 2)
+
+
+def _tensor(value: Any, path: Path) -> Tensor:
+    """Return an array, or a list of numbers or of arrays that are alike: uint8, int64 or float32."""
+    try:
+        is_list = isinstance(value, list | tuple) and bool(value) and np.ndim(value[0]) > 0
+        tensor = torch.stack([torch.as_tensor(part) for part in value]) if is_list else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = "its parts are not alike" if isinstance(value, list | tuple) else "it is no array of numbers"
+        raise UserError(f"{path}: a {type(value).__name__} cannot be read: {reason}.") from error
+    tensor = tensor.detach()
+    if tensor.dtype in (torch.uint8, torch.int64):
+        return tensor
+    return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+
+def _channels_first(images: Tensor, path: Path) -> Tensor:
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4:
+        raise UserError(
+            f"{path}: images of shape {tuple(images.shape)}; accepted: (n, c, h, w) or (n, h, w, c)."
+        )
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.permute(0, 3, 1, 2)
+    return images.contiguous()
+
+
+def _folder(path: Path, classes: Sequence[str]) -> Pair:
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir())
+    images, labels = [], []
+    for folder in folders:
+        number = _class_number(folder, classes)
+        for file in sorted(folder.iterdir()):
+            if file.suffix.lower() in PICTURES:
+                images.append(_picture(file))
+                labels.append(number)
+    if not images:
+        raise UserError(
+            f"{path}: no folder in it holds pictures ({one_of(PICTURES)}); one per class is expected."
+        )
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise UserError(f"{path}: pictures of different sizes: {one_of(shapes)}.")
+    return torch.stack(images), torch.tensor(labels)
+
+
+def _class_number(folder: Path, classes: Sequence[str]) -> int:
+    name = folder.name
+    if name in classes:
+        return list(classes).index(name)
+    if name.isdecimal() and int(name) < len(classes):
+        return int(name)
+    raise UserError(f"{folder}: is no class. Accepted: 0 to {len(classes) - 1}, {one_of(classes)}.")
+
+
+def _picture(file: Path) -> Tensor:
+    try:
+        with Image.open(file) as image:
+            pixels = np.array(image if image.mode == "L" else image.convert("RGB"))
+    except OSError as error:
+        raise UserError(f"{file}: is not a picture that can be read ({error}).") from error
+    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[:, :, None]).permute(2, 0, 1)

@@ -1,0 +1,174 @@
+"""The real data that a synthetic set stands in for, in the units that networks see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from winnow.data.dataset import Dataset
+from winnow.distill.engine.recipe import Examples
+from winnow.distill.engine.synthetic import SyntheticSet
+from winnow.errors import UserError
+from winnow.seeds import generator
+
+PUBLISHED = {
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion_mnist": ((0.2861,), (0.3530,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "tiny_imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+"""Mean and deviation per channel of pixels in [0, 1] that the released distillation codes divide by. Those of
+CIFAR-10 are the mean over images of each image's deviation, not the deviation of all pixels."""
+VALIDATION = 0.1
+"""Share of the real training data that is cut off, class by class, to tune learning rates on."""
+Units = Literal["auto", "pixels", "network"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """From pixels in [0, 1] to what networks see: per channel (x - mean) / std, then ZCA whitening or not.
+
+    whitening: (matrix (d, d), mean (1, d)) over flattened images, or None.
+    """
+
+    mean: Tensor
+    std: Tensor
+    whitening: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return (n, c, h, w) float32 as networks see it, of uint8 or of pixels in [0, 1]."""
+        scaled = pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()
+        seen = (scaled - self.mean[:, None, None]) / self.std[:, None, None]
+        if self.whitening is None:
+            return seen
+        matrix, mean = self.whitening
+        return ((seen.flatten(1) - mean) @ matrix).reshape(seen.shape)
+
+    def picture(self, seen: Tensor) -> Tensor:
+        """Return (n, c, h, w) pixels in [0, 1] for the eye; whitened images are stretched to fit."""
+        if self.whitening is None:
+            return (seen * self.std[:, None, None] + self.mean[:, None, None]).clamp(0, 1)
+        low, high = (
+            part[..., None, None, None] for part in (seen.flatten(1).amin(1), seen.flatten(1).amax(1))
+        )
+        return (seen - low) / (high - low).clamp_min(1e-9)
+
+
+@dataclass(frozen=True)
+class RealData:
+    """train: without what was cut off it for validation. The test split is for the last measurement alone."""
+
+    name: str
+    classes: tuple[str, ...]
+    space: Space
+    train: Examples
+    validation: Examples
+    test: Examples
+
+    @classmethod
+    def of(cls, data: Dataset, statistics: str, zca: bool) -> RealData:
+        """Read a dataset. statistics: `published` or `own`, the mean and deviation that are used."""
+        if not data.has_labels("train") or len(data.shape) != 3:
+            raise UserError(f"{data.name}: ranking needs images with labels.")
+        pixels = {split: _images(data, split) for split in ("train", "test")}
+        labels = {split: torch.from_numpy(np.array(data.labels(split))) for split in ("train", "test")}
+        kept, cut = _split(labels["train"])
+        space = _space(data, statistics)
+        if zca:
+            space = Space(space.mean, space.std, whiten(space(pixels["train"][kept])))
+        parts = [
+            Examples(space(pixels[split][rows]), labels[split][rows])
+            for split, rows in (("train", kept), ("train", cut), ("test", slice(None)))
+        ]
+        return cls(data.name, data.classes, space, *parts)
+
+    def random_rows(self, counts: Tensor, seed: int) -> Tensor:
+        """Return random rows of `train`, as many of each class as `counts` says, others for each seed."""
+        random = generator(0, "selection", seed, "rank", "random")
+        rows = []
+        for label, count in enumerate(counts.tolist()):
+            own = (self.train.labels == label).nonzero().flatten().numpy()
+            if count > len(own):
+                raise UserError(f"{self.name}: class {label} has {len(own)} examples, the set {count} of it.")
+            rows.append(random.choice(own, count, replace=False))
+        return torch.from_numpy(np.concatenate(rows))
+
+    def fitting(
+        self, images: Tensor, labels: Tensor, units: Units, where: str, step_size: float | None = None
+    ) -> SyntheticSet:
+        """Return images and labels from a file as a set for this data; refuses what cannot be one."""
+        if images.shape[1:] != self.test.images.shape[1:]:
+            raise UserError(
+                f"{where}: images are {tuple(images.shape[1:])}, those of {self.name} "
+                f"{tuple(self.test.images.shape[1:])} (channels, height, width)."
+            )
+        if images.is_floating_point() and not bool(torch.isfinite(images).all()):
+            raise UserError(f"{where}: some pixels are not finite.")
+        if units == "auto":
+            units = "pixels" if _are_pixels(images) else "network"
+        seen = self.space(images) if units == "pixels" else images.float()
+        hard, soft = split_labels(labels, len(self.classes), where)
+        return SyntheticSet(seen, hard, soft, step_size)
+
+
+def split_labels(labels: Tensor, classes: int, where: str) -> tuple[Tensor, Tensor | None]:
+    """Return (hard labels, soft labels or None) of labels (n,), or (n, classes) probabilities or logits."""
+    if labels.ndim == 1:
+        hard = labels.long()
+        if not bool(((hard == labels) & (hard >= 0) & (hard < classes)).all()):
+            raise UserError(f"{where}: labels must be whole numbers from 0 to {classes - 1}.")
+        return hard, None
+    if labels.ndim != 2 or labels.shape[1] != classes:
+        raise UserError(f"{where}: labels of shape {tuple(labels.shape)}; accepted: (n,) or (n, {classes}).")
+    labels = labels.float()
+    if not bool(torch.isfinite(labels).all()):
+        raise UserError(f"{where}: some labels are not finite.")
+    is_share = bool((labels >= 0).all()) and torch.allclose(labels.sum(1), torch.ones(len(labels)), atol=1e-3)
+    soft = labels if is_share else labels.softmax(1)
+    hard = soft.argmax(1)
+    is_certain = bool((soft.max(1).values > 1 - 1e-6).all())
+    return hard, None if is_certain else soft
+
+
+def whiten(seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (matrix, mean) of ZCA whitening with the 0.1 that the released codes add to the variances."""
+    from kornia.enhance import ZCAWhitening
+
+    zca = ZCAWhitening(eps=0.1)
+    zca.fit(seen)
+    return zca.transform_matrix, zca.mean_vector
+
+
+def _space(data: Dataset, statistics: str) -> Space:
+    name = next(
+        (name for name in sorted(PUBLISHED, key=len, reverse=True) if data.name.startswith(name)), None
+    )
+    mean, std = PUBLISHED[name] if statistics == "published" and name else (data.mean, data.std)
+    return Space(torch.tensor(mean), torch.tensor(std))
+
+
+def _images(data: Dataset, split: str) -> Tensor:
+    return torch.from_numpy(np.array(data.images(split))).permute(0, 3, 1, 2).contiguous()
+
+
+def _are_pixels(images: Tensor) -> bool:
+    return images.dtype == torch.uint8 or (float(images.min()) >= 0 and float(images.max()) <= 1)
+
+
+def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (kept, cut) rows in their order: of each class a tenth is cut, the same for every set."""
+    random = generator(0, "data", 0, "rank", "validation")
+    cut = [
+        random.choice(own, round(VALIDATION * len(own)), replace=False)
+        for label in range(int(labels.max()) + 1)
+        if len(own := (labels == label).nonzero().flatten().numpy())
+    ]
+    is_cut = torch.zeros(len(labels), dtype=torch.bool)
+    is_cut[torch.from_numpy(np.concatenate(cut))] = True
+    return (~is_cut).nonzero().flatten(), is_cut.nonzero().flatten()

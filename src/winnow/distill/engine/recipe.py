@@ -1,0 +1,183 @@
+"""How a set is judged: a fresh network, a fixed recipe, its last epoch.
+
+Nothing is chosen on the test set: the learning rate is given or tuned on validation images that were cut from
+the real training data, and what counts is the network after the last step.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from winnow.distill.engine.dsa import augment
+from winnow.errors import UserError, one_of
+from winnow.registry import Params, Plugin
+from winnow.seeds import derive
+from winnow.train.engine.classifier import BATCH, Classifier, assemble
+from winnow.train.engine.device import autocast_dtype
+from winnow.train.engine.loop import Loop, Passes, Schedule
+from winnow.train.engine.options import Precision
+from winnow.train.engine.task import steps_per_epoch
+
+ROOT_SEED = 0
+
+
+class Recipe(Params):
+    """Defaults: the evaluation of DC, DSA and DM (Zhao et al.), which most published numbers use.
+
+    steps: instead of epochs. schedule: `step` divides the rate by ten after half of the run. temperature: of
+    soft labels given as logits or by a teacher.
+    """
+
+    epochs: int = Field(default=1000, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    augment: str = "color_crop_cutout_flip_scale_rotate"
+    temperature: float = Field(default=1.0, gt=0)
+    precision: Precision = "auto"
+
+    def total_steps(self, examples: int) -> int:
+        each = steps_per_epoch(examples, self.batch_size, drop_last=False)
+        return self.steps or self.epochs * each
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a network is trained or tested on. images: (n, c, h, w) float32 as it is shown them. labels: (n,)
+    int64. soft: (n, classes) float32, or None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    soft: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def hard(self) -> Examples:
+        return Examples(self.images, self.labels)
+
+    def take(self, rows: Tensor) -> Examples:
+        return Examples(self.images[rows], self.labels[rows], None if self.soft is None else self.soft[rows])
+
+
+@dataclass(frozen=True)
+class Network:
+    """The architecture that is trained, and where."""
+
+    model: Plugin
+    params: Params
+    classes: int
+    device: torch.device
+
+    def fresh(self, channels: int, size: int, seed: int, context: str) -> Classifier:
+        """Return a network with initial weights that depend on (seed, context) alone."""
+        torch.manual_seed(derive(ROOT_SEED, "init", seed, "rank", context))
+        network = assemble(self.model, self.params, channels, size, self.classes)
+        return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def fit(examples: Examples, recipe: Recipe, network: Network, seed: int, label: str) -> Classifier:
+    """Train a fresh network; it comes back in evaluation mode, after its last step.
+
+    seed: of initial weights, order and augmentation. Raises `UserError` where the loss is not finite.
+    """
+    channels, size = examples.images.shape[1:3]
+    model = network.fresh(channels, size, seed, "init").train()
+    random = torch.Generator()
+    steps = recipe.total_steps(len(examples))
+    on = examples.images.to(network.device)
+    labels = examples.labels.to(network.device)
+    soft = None if examples.soft is None else examples.soft.to(network.device)
+
+    def step_loss(rows: Tensor, step: int) -> Tensor:
+        random.manual_seed(derive(ROOT_SEED, "augmentation", seed, "rank", step))
+        with torch.autocast(network.device.type, enabled=False):
+            images = augment(on[rows], recipe.augment, random)
+        logits = model(images.contiguous(memory_format=torch.channels_last))
+        if soft is None:
+            return functional.cross_entropy(logits, labels[rows])
+        return _soft_loss(logits, soft[rows], recipe.temperature)
+
+    with tempfile.TemporaryDirectory(prefix="winnow-rank-") as folder:
+        loop = Loop(
+            model=model,
+            optimiser=_optimiser(recipe, model),
+            schedule=_schedule(recipe, steps),
+            step_loss=step_loss,
+            passes=Passes(len(examples), recipe.batch_size, ROOT_SEED, seed, ("rank",), drop_last=False),
+            device=network.device,
+            dtype=autocast_dtype(recipe.precision, network.device),
+            checkpoint=Path(folder) / "checkpoint.safetensors",
+            label=label,
+        )
+        loop.run()
+    return model.eval()
+
+
+def _soft_loss(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
+    """Return the cross-entropy with soft labels; a temperature softens both sides."""
+    if temperature != 1:
+        soft = (soft.clamp_min(1e-12).log() / temperature).softmax(1)
+    return -(soft * (logits / temperature).log_softmax(1)).sum(1).mean() * temperature**2
+
+
+def _optimiser(recipe: Recipe, model: Classifier) -> torch.optim.Optimizer:
+    if recipe.optimiser == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        model.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+
+
+def _schedule(recipe: Recipe, steps: int) -> Schedule:
+    milestones = (steps // 2 + 1,) if recipe.schedule == "step" else ()
+    return Schedule(recipe.lr, steps, recipe.schedule == "cosine", milestones=milestones)
+
+
+@torch.no_grad()
+def logits_of(model: Classifier, images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
+    """Return the logits (n, classes) float32, on the processor."""
+    dtype = autocast_dtype(recipe.precision, device)
+    found = []
+    for batch in torch.split(images, BATCH):
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            shown = batch.to(device).contiguous(memory_format=torch.channels_last)
+            found.append(model(shown).float().cpu())
+    return torch.cat(found)
+
+
+def accuracy(model: Classifier, test: Examples, recipe: Recipe, device: torch.device) -> float:
+    """Return the share of images whose largest logit is their label's."""
+    predicted = logits_of(model, test.images, recipe, device).argmax(1)
+    return float((predicted == test.labels).double().mean())
+
+
+def tuned(recipe: Recipe, rates: Sequence[float], score: Callable[[Recipe], float], label: str) -> Recipe:
+    """Return the recipe with the learning rate that scores best on validation images.
+
+    A rate that makes the training diverge scores 0. Of equal scores the smallest rate counts.
+    """
+    scores = {}
+    for rate in sorted(rates):
+        tried = recipe.model_copy(update={"lr": rate})
+        try:
+            scores[rate] = score(tried)
+        except UserError:
+            scores[rate] = 0.0
+    if not any(scores.values()):
+        raise UserError(f"{label}: every learning rate of {one_of(rates)} made the training diverge.")
+    return recipe.model_copy(update={"lr": max(scores, key=lambda rate: (scores[rate], -rate))})

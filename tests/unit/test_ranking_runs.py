@@ -1,0 +1,241 @@
+"""Rankings from file to file on real digits: what is trained, on what, and how often."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from winnow import registry
+from winnow.data.dataset import Dataset
+from winnow.distill.engine.ranking import Arm, Options, arms_of, train_arms
+from winnow.distill.engine.real import RealData, Space, whiten
+from winnow.distill.engine.recipe import Examples, Network, Recipe, accuracy, fit, tuned
+from winnow.distill.engine.run import open_dataset
+from winnow.distill.engine.synthetic import SyntheticSet
+from winnow.errors import UserError
+from winnow.plan.config import load_config
+
+ROOT = Path(__file__).parents[2]
+RECIPE = Recipe(epochs=40, lr=0.05, augment="crop", precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    from winnow.data.prepare import prepare
+    from winnow.plan.catalogue import load_catalogue
+
+    folder = tmp_path_factory.mktemp("digits")
+    prepare(load_catalogue(ROOT / "datasets.yaml")["digits"], {}, folder)
+    return Dataset.open(folder)
+
+
+@pytest.fixture(scope="module")
+def real(digits: Dataset) -> RealData:
+    return RealData.of(digits, "own", zca=False)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    model = registry.load("models", "convnet", "here")
+    params = model.params.model_validate({"depth": 2, "width": 16})
+    return Network(model, params, 10, torch.device("cpu"))
+
+
+def two_each(real: RealData) -> SyntheticSet:
+    rows = real.random_rows(torch.full((10,), 2), seed=77)
+    return SyntheticSet(real.train.images[rows], real.train.labels[rows])
+
+
+def test_validation_is_cut_off_class_by_class_and_never_trained_on(real: RealData, digits: Dataset) -> None:
+    assert len(real.train) + len(real.validation) == digits.n("train")
+    shares = torch.bincount(real.validation.labels) / (
+        torch.bincount(real.train.labels) + torch.bincount(real.validation.labels)
+    )
+    assert shares.sub(0.1).abs().max() < 0.01
+    flat = {bytes(image.numpy().tobytes()) for image in real.train.images}
+    assert not flat & {bytes(image.numpy().tobytes()) for image in real.validation.images}
+    assert len(real.test) == digits.n("test")
+
+
+def test_a_random_subset_has_the_set_s_classes_and_another_draw_for_each_seed(real: RealData) -> None:
+    counts = torch.tensor([3, 0, 1, 2, 2, 2, 2, 2, 2, 5])
+    draws = [real.random_rows(counts, seed) for seed in (0, 0, 1)]
+    for rows in draws:
+        assert torch.bincount(real.train.labels[rows], minlength=10).tolist() == counts.tolist()
+        assert len(set(rows.tolist())) == len(rows)
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    with pytest.raises(UserError, match="class 0 has"):
+        real.random_rows(torch.full((10,), 10_000), 0)
+
+
+def test_a_training_repeats_itself_and_depends_on_its_seed(real: RealData, network: Network) -> None:
+    given = two_each(real)
+    examples = Examples(given.images, given.labels)
+    models = [fit(examples, RECIPE, network, seed, "test") for seed in (0, 0, 1)]
+    weights = [torch.cat([p.flatten() for p in model.parameters()]) for model in models]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert accuracy(models[0], real.test, RECIPE, network.device) > 0.4, "chance is 0.1"
+
+
+def test_the_last_step_s_schedule_is_a_tenth_and_steps_are_counted(real: RealData) -> None:
+    assert RECIPE.total_steps(20) == 40
+    assert RECIPE.model_copy(update={"batch_size": 8}).total_steps(20) == 3 * 40
+    assert RECIPE.model_copy(update={"steps": 7}).total_steps(20) == 7
+
+
+def test_soft_labels_of_one_hot_rows_are_hard_labels(real: RealData, network: Network) -> None:
+    given = two_each(real)
+    recipe = RECIPE.model_copy(update={"epochs": 5})
+    hard = fit(Examples(given.images, given.labels), recipe, network, 0, "hard")
+    one_hot = torch.nn.functional.one_hot(given.labels, 10).float()
+    soft = fit(Examples(given.images, given.labels, one_hot), recipe, network, 0, "soft")
+    for mine, other in zip(hard.parameters(), soft.parameters(), strict=True):
+        assert torch.allclose(mine, other, atol=1e-5)
+
+
+def test_the_set_of_all_real_images_recovers_everything(real: RealData, network: Network) -> None:
+    """The full data as its own distilled set: HLR is 0 to the last bit."""
+    given = SyntheticSet(real.train.images, real.train.labels)
+    rows = train_arms(given, real, RECIPE.model_copy(update={"epochs": 2}), network, Options(seeds=1))
+    found = {row["data"]: row["test_accuracy"] for row in rows if row["data"] != "random"}
+    assert found["full"] == found["synthetic"]
+
+
+def test_arms_of_hard_and_soft_sets(real: RealData) -> None:
+    given = two_each(real)
+    assert list(map(str, arms_of(given, Options()))) == [
+        "full, hard labels",
+        "synthetic, hard labels",
+        "random, hard labels",
+    ]
+    soft = SyntheticSet(given.images, given.labels, torch.full((20, 10), 0.1))
+    assert list(map(str, arms_of(soft, Options(augmentation=True)))) == [
+        "full, hard labels",
+        "synthetic, hard labels",
+        "synthetic, soft labels",
+        "random, hard labels",
+        "random, soft labels",
+        "synthetic, soft labels, no augmentation",
+        "random, soft labels, no augmentation",
+    ]
+    assert "random, soft labels" not in map(str, arms_of(soft, Options(real=False))), "nobody to teach them"
+
+
+def test_all_arms_take_the_same_steps_and_what_is_done_is_not_done_again(
+    real: RealData, network: Network
+) -> None:
+    given = two_each(real)
+    soft = SyntheticSet(given.images, given.labels, torch.rand(20, 10).softmax(1))
+    recipe = RECIPE.model_copy(update={"epochs": 3})
+    rows = list(train_arms(soft, real, recipe, network, Options(seeds=2)))
+    assert {row["steps"] for row in rows} == {3} and len(rows) == 10
+    done = [(Arm(str(row["data"]), str(row["labels"])), int(str(row["seed"]))) for row in rows[:7]]
+    again = list(train_arms(soft, real, recipe, network, Options(seeds=2), done))
+    assert again == rows[7:], "a teacher that is not there any more is trained again"
+
+
+def test_the_rate_is_tuned_on_validation_and_a_rate_that_diverges_loses() -> None:
+    asked = []
+
+    def score(recipe: Recipe) -> float:
+        asked.append(recipe.lr)
+        if recipe.lr > 1:
+            raise UserError("diverged")
+        return -abs(recipe.lr - 0.1) + 0.5
+
+    assert tuned(RECIPE, (0.01, 0.1, 10.0), score, "here").lr == 0.1
+    assert asked == [0.01, 0.1, 10.0]
+    with pytest.raises(UserError, match="every learning rate"):
+        tuned(RECIPE, (5.0, 10.0), score, "here")
+
+
+def test_whitening_gives_pixels_without_correlation() -> None:
+    torch.manual_seed(0)
+    seen = torch.randn(2000, 1, 4, 4) @ torch.randn(4, 4)
+    space = Space(torch.zeros(1), torch.ones(1), whiten(seen))
+    found = torch.cov(space(seen).flatten(1).T)
+    values = torch.linalg.eigvalsh(torch.cov(seen.flatten(1).T))
+    assert torch.allclose(torch.linalg.eigvalsh(found), (values / (values + 0.1)).sort().values, atol=1e-2)
+    assert float((found - torch.diag(found.diag())).abs().max()) < 0.3
+
+
+def test_units_are_seen_and_a_set_that_does_not_fit_is_refused(real: RealData) -> None:
+    pixels = torch.randint(0, 256, (10, 1, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(10)
+    by_byte = real.fitting(pixels, labels, "auto", "here")
+    by_share = real.fitting(pixels.float() / 255, labels, "auto", "here")
+    assert torch.allclose(by_byte.images, by_share.images, atol=1e-6)
+    assert torch.allclose(real.space.picture(by_byte.images), pixels.float() / 255, atol=1e-6)
+    seen = by_byte.images
+    assert torch.equal(real.fitting(seen, labels, "auto", "here").images, seen)
+    with pytest.raises(UserError, match="channels, height, width"):
+        real.fitting(pixels.expand(10, 3, 8, 8), labels, "auto", "here")
+    with pytest.raises(UserError, match="not finite"):
+        real.fitting(seen * torch.nan, labels, "auto", "here")
+
+
+def test_a_dataset_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("winnow.plan.config.RESULTS", tmp_path / "results")
+    config = load_config({}, "here")
+    first = open_dataset("digits", config)
+    changed = (first.folder / "dataset.json").stat().st_mtime_ns
+    assert open_dataset("digits", config).folder == first.folder
+    assert (first.folder / "dataset.json").stat().st_mtime_ns == changed
+    with pytest.raises(UserError, match="unknown dataset 'digit'"):
+        open_dataset("digit", config)
+
+
+@pytest.fixture
+def given(tmp_path: Path, real: RealData) -> Path:
+    rows = real.random_rows(torch.full((10,), 1), seed=5)
+    pixels = real.space.picture(real.train.images[rows])
+    np.savez(tmp_path / "set.npz", images=pixels.numpy(), labels=real.train.labels[rows].numpy())
+    return tmp_path / "set.npz"
+
+
+def rank(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    quick = ("--epochs", "5", "--model-params", '{"depth": 2, "width": 8}', "--device", "cpu")
+    command = [sys.executable, "scripts/rank.py", "--dataset", "digits", *quick, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_command(given: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = rank("--synthetic", given, "--output", out, "--seeds", "2", "--augmentation-robust")
+    assert done.returncode == 0, done.stderr
+    for word in ("HLR", "IOR", "LRS", "ARS", "full, hard labels", "10 examples, 5 steps"):
+        assert word in done.stdout
+    runs = pd.read_csv(out / "runs.csv")
+    assert len(runs) == 2 * 5 and runs["test_accuracy"].between(0, 1).all()
+    assert set(pd.read_csv(out / "scores.csv")["quantity"]) == {"hlr", "ior", "lrs", "ars"}
+    assert (out / "preview.png").stat().st_size > 500
+    assert json.loads((out / "ranking.json").read_text())["examples"] == 10
+
+    more = rank("--synthetic", given, "--output", out, "--seeds", "2", "--augmentation-robust")
+    assert more.returncode == 0 and "100%" not in more.stderr, "what is there is not trained again"
+    other = rank("--synthetic", given, "--output", out, "--seeds", "3")
+    assert other.returncode == 2 and "holds another ranking" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--synthetic", "no.pt"), "no.pt: is not there"),
+        (("--synthetic", "README.md"), "unknown form"),
+        (("--recipe", "{"), "--recipe: not JSON"),
+        (("--recipe", '{"lrr": 1}'), "lrr"),
+        (("--model", "convnot"), "unknown model 'convnot'"),
+        (("--seeds", "0"), "--seeds: 0"),
+    ],
+)
+def test_a_mistake_is_one_message(given: Path, tmp_path: Path, words: tuple[str, str], message: str) -> None:
+    done = rank("--output", tmp_path / "out", "--synthetic", given, *words)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
