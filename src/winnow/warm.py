@@ -63,31 +63,34 @@ def main(words: list[str]) -> NoReturn:
 
 
 def connect(name: str, owner: str) -> socket.socket | None:
-    """Return a connection to the server, which is started if need be; None where there is none in time."""
-    end = time.monotonic() + SECONDS
-    started = False
+    """Return a connection to the server, which is started if need be; None where none can be had."""
+    end, server = time.monotonic() + SECONDS, None
     while time.monotonic() < end:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(f"\0{name}")
         except ConnectionRefusedError:
             connection.close()
-            if not started:
-                start(name, owner)
-            started = True
+            if server is None:
+                server = start(name, owner)
+            elif server and os.waitpid(server, os.WNOHANG)[0]:
+                # It cannot serve here, or another one was faster and will answer soon.
+                end, server = time.monotonic() + 1, 0
             time.sleep(0.02)
+        except OSError:
+            return None
         else:
             return connection if same_user(connection) else None
     return None
 
 
-def start(name: str, owner: str) -> None:
+def start(name: str, owner: str) -> int:
     """Start the server. Of several that are started at once, one gets the name and the others end."""
     with open(os.devnull, "r+b") as nothing:
         actions = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), number) for number in (0, 1, 2)]
         command = [sys.executable, "-P", __file__, "--serve", name, owner]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        os.posix_spawn(sys.executable, command, environment, file_actions=actions)
+        return os.posix_spawn(sys.executable, command, environment, file_actions=actions)
 
 
 def same_user(connection: socket.socket) -> bool:

@@ -163,6 +163,22 @@ def test_a_command_that_is_repeated_after_the_run_starts_by_itself(run: Run) -> 
     assert run.servers() == []
 
 
+def test_where_no_server_can_be_had_jobs_start_by_themselves_and_soon(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = run.write("print('there')")
+    run.name *= 20
+    assert run.job(script) == (0, "there\n", ""), "no socket can have this name"
+
+    def start(name: str, owner: str) -> int:
+        return os.posix_spawn("/bin/false", ["false"], {})
+
+    monkeypatch.setattr(warm, "start", start)
+    begun = time.monotonic()
+    assert warm.connect("winnow-test-nobody", str(os.getpid())) is None
+    assert time.monotonic() - begun < 10
+
+
 def sleeper(run: Run) -> str:
     return run.write("import time; print('up', flush=True); time.sleep(2); print('done')")
 
