@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from winnow.errors import run_main
 from winnow.figures.style import METHOD_COLORS, METHOD_MARKERS, PNG_DPI, styled
@@ -120,6 +121,10 @@ def plot(points: pd.DataFrame) -> Figure:
             panel.plot(own["jobs"], own[column], label=f"{workflow}, {done} done", linewidth=1.1, **style)
     for panel, title in zip(panels, ("processor seconds", "GB of memory"), strict=True):
         panel.set(xscale="log", yscale="log", xlabel="jobs", ylabel=title)
+        panel.xaxis.set_major_formatter("{x:,.0f}")
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("")
     panels[0].legend(fontsize=7)
     return figure
 
