@@ -178,3 +178,4 @@ def test_a_set_of_ours_survives_being_written(tmp_path: Path) -> None:
     assert found.soft is not None and torch.equal(found.soft, soft)
     assert found.step_size == pytest.approx(0.03)
     assert found.bytes_of_labels == 6 * 8 + 6 * 3 * 4
+    assert torch.equal(read(tmp_path / "synthetic.safetensors")[1], soft), "ranked with what it learned"

@@ -22,7 +22,9 @@ from torch import Tensor
 from winnow.errors import UserError, one_of
 
 IMAGES = ("images", "image", "data", "x", "syn_images", "image_syn", "images_best", "x_syn", "imgs")
+SOFT = ("soft", "soft_labels")
 LABELS = (
+    *SOFT,
     "labels",
     "label",
     "targets",
@@ -32,8 +34,8 @@ LABELS = (
     "label_syn",
     "labels_best",
     "y_syn",
-    "soft",
 )
+"""The names of labels: soft ones first, for a file that has both."""
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 Pair = tuple[Tensor, Tensor | None]
 
