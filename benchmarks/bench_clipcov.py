@@ -69,7 +69,7 @@ def compare(folder: Path, n: int, variant: str, share: float) -> Comparison:
     sizes = np.bincount(np.load(folder / "latent_classes.npy"))
     needed = 4 * float((sizes.astype(float) ** 2).sum()) / 1e9
     peer, peer_s, agreement = (
-        f"released loop (needs {needed:.0f} GB of similarities), not run:",
+        f"released loop (needs {needed:.0f} GB of similarities), not run",
         float("nan"),
         float("nan"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -27,10 +28,13 @@ class Comparison:
     peak_gb: float
 
     def line(self) -> str:
-        return (
-            f"{self.name:<22} {self.input}: ours {self.ours_s:.3f} s, {self.peer} {self.peer_s:.3f} s, "
-            f"{self.ratio:.1f} times faster; {self.quality_is} {self.quality:.4f}; peak {self.peak_gb:.2f} GB"
-        )
+        """Return the comparison for the screen; a peer that could not be run has neither time nor quality."""
+        parts = [f"{self.name:<22} {self.input}: ours {self.ours_s:.3f} s, {self.peer}"]
+        if not math.isnan(self.peer_s):
+            parts[0] += f" {self.peer_s:.3f} s, {self.ratio:.1f} times faster"
+        if not math.isnan(self.quality):
+            parts.append(f"{self.quality_is} {self.quality:.4f}")
+        return "; ".join([*parts, f"peak {self.peak_gb:.2f} GB"])
 
 
 def timed(function: Callable[[], Result]) -> tuple[float, Result]:
