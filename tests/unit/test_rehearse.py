@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from test_supervised import make_task
@@ -36,6 +38,7 @@ from winnow.rehearse.standin import TEST, Look, Ran, data_reference, filling, ma
 from winnow.rehearse.table import UNION, rows, spans
 from winnow.rehearse.training import measure_training
 from winnow.select.engine.run import select_all
+from winnow.train.engine import image_text
 from winnow.train.engine.loop import Passes
 from winnow.train.engine.run import train_all
 
@@ -451,3 +454,37 @@ def test_errors_are_relative_to_what_finished_jobs_recorded(tmp_path: Path) -> N
     assert found["time in the job", "all"].ratio == pytest.approx(7 / 4)
     with pytest.raises(UserError, match="no results to check"):
         finished_jobs(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(("trainer", "timed"), [("clip", True), ("clip", False), ("simclr", True)])
+def test_few_texts_are_encoded_and_the_others_are_owed(tmp_path: Path, trainer: str, timed: bool) -> None:
+    (tmp_path / "train" / "x").mkdir(parents=True)
+    (tmp_path / "train" / "x" / "spec.json").write_text(json.dumps({"trainer": {"name": trainer}}))
+    asked = []
+
+    class Towers:
+        logit_scale = torch.zeros(1)
+
+        def tokens(self, captions: Sequence[str]) -> torch.Tensor:
+            return torch.zeros(len(captions), 1)
+
+        def encode_texts(self, tokens: torch.Tensor) -> torch.Tensor:
+            asked.append(len(tokens))
+            end = time.process_time() + 0.2
+            while time.process_time() < end:
+                pass
+            return torch.eye(4)[torch.zeros(len(tokens), dtype=torch.long)]
+
+    own = image_text.text_features
+    with stages._few_texts_encoded(tmp_path, ["train/x"], timed) as texts:
+        found = image_text.class_features(
+            cast(Any, Towers()), [str(i) for i in range(80)], ["a {}", "the {}"]
+        )
+    assert image_text.text_features is own
+    assert found.shape == (80, 4)
+    assert np.allclose(np.linalg.norm(found, axis=1), 1)
+    assert sum(asked) == (16 if trainer == "clip" else 160)
+    if trainer == "clip" and timed:
+        assert texts.owed == pytest.approx(0.2 * 9, rel=0.3)
+    else:
+        assert texts.owed == 0

@@ -14,7 +14,7 @@ Measure = TrainMeasure | StageMeasure
 
 @dataclass(frozen=True)
 class Family:
-    """Cases of one plugin; `timed` says whether the steps of trainings are timed."""
+    """Cases of one plugin; `timed` says whether the time here counts, or another card is asked about."""
 
     cases: tuple[tuple[str, Case], ...]
     store: Path
@@ -52,7 +52,7 @@ def _measure_one(case: Case, family: Family, is_first: bool) -> Measure:
     from winnow.rehearse import stages
 
     if isinstance(case, SignalCase):
-        return stages.measure_signal(case, *place)
+        return stages.measure_signal(case, *place, family.timed)
     if isinstance(case, SelectCase):
         return stages.measure_selection(case, *place)
-    return stages.measure_evaluation(case, *place)
+    return stages.measure_evaluation(case, *place, family.timed)

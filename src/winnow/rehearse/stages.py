@@ -6,8 +6,8 @@ A stage is imported where it is used: another one's libraries would count as its
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +24,22 @@ from winnow.store import read_json
 
 LEAST, LEAST_IMAGES = 64, 4
 """Examples of the first run; a signal that runs a model, which may be large, starts with fewer."""
-GROWTH, FEW_ENCODED = 4, 2
+GROWTH, FEW_ENCODED, FEW_TEXTS = 4, 2, 16
 
 
 @dataclass
 class _Grown:
-    """What runs of growing size showed, per repetition."""
+    """What runs of growing size showed, per repetition; `taken` leaves out what is extrapolated."""
 
     seconds: list[tuple[int, float]] = field(default_factory=list)
+    taken: list[tuple[int, float]] = field(default_factory=list)
     memory: list[tuple[int, float]] = field(default_factory=list)
     files: list[tuple[int, float]] = field(default_factory=list)
     first: Ran | None = None
     last: Ran | None = None
 
 
-def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float) -> StageMeasure:
+def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float, timed: bool) -> StageMeasure:
     """Rehearse one signal; the columns of its array are seen on the way."""
     from winnow.signals.engine.run import compute_all
 
@@ -52,11 +53,13 @@ def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float) 
     least, most = (LEAST_IMAGES, case.n) if case.runs else (EXAMPLES, EXAMPLES)
     if not case.proxies:
         least, most = max(LEAST, 2 * case.look.classes), case.n
-    grown = _grow(store, spec, filling(compute_all), device, budget_s, least, most)
+    with _few_texts_encoded(store, case.proxies, timed) as texts:
+        grown = _grow(store, spec, filling(compute_all), device, budget_s, least, most, texts)
     assert grown.last is not None
     values = np.load(grown.last.folder / "s0" / "signal.npy", mmap_mode="r", allow_pickle=False)
     limits = (float(values.min()), float(values.max()))
-    return _summary(grown, columns=values.shape[1:], dtype=str(values.dtype), range=limits)
+    found = _summary(grown, columns=values.shape[1:], dtype=str(values.dtype), range=limits)
+    return replace(found, first_s=found.first_s + texts.imported)
 
 
 def measure_selection(case: SelectCase, store: Path, device: str, budget_s: float) -> StageMeasure:
@@ -85,7 +88,9 @@ def measure_selection(case: SelectCase, store: Path, device: str, budget_s: floa
     return _summary(grown, share=facts["n"] / facts["rounds"] / n, rounds=int(facts["rounds"]))
 
 
-def measure_evaluation(case: EvaluateCase, store: Path, device: str, budget_s: float) -> StageMeasure:
+def measure_evaluation(
+    case: EvaluateCase, store: Path, device: str, budget_s: float, timed: bool
+) -> StageMeasure:
     """Rehearse one protocol: its job on few examples, and a probe on stand-in features of growing size."""
     from winnow.evaluate.engine.run import evaluate_all
 
@@ -103,7 +108,11 @@ def measure_evaluation(case: EvaluateCase, store: Path, device: str, budget_s: f
     params = plugin.params(**case.protocol.params)
     encodes = "model" in plugin.needs(params)
     forget_peak()
-    with _few_images_encoded() if encodes else contextlib.nullcontext():
+    models = (case.trained,) if encodes and case.trained else ()
+    with (
+        _few_images_encoded() if encodes else contextlib.nullcontext(),
+        _few_texts_encoded(store, models, timed) as texts,
+    ):
         ran = run(store, spec, filling(evaluate_all), device)
     grown = _Grown(
         seconds=[(LEAST, ran.cost("1"))],
@@ -114,7 +123,9 @@ def measure_evaluation(case: EvaluateCase, store: Path, device: str, budget_s: f
     )
     if encodes:
         _grow_probe(grown, case, store, plugin, params, budget_s)
-    return _summary(grown)
+        grown.seconds = [(n, seconds + texts.owed / len(spec.seeds)) for n, seconds in grown.seconds]
+    found = _summary(grown)
+    return replace(found, first_s=found.first_s + texts.imported)
 
 
 @contextlib.contextmanager
@@ -138,6 +149,45 @@ def _few_images_encoded() -> Iterator[None]:
         yield
     finally:
         engine.features = own
+
+
+@dataclass
+class _Texts:
+    """Seconds that the texts left out would have taken, and that it took to load what encodes them."""
+
+    owed: float = 0.0
+    imported: float = 0.0
+
+
+@contextlib.contextmanager
+def _few_texts_encoded(store: Path, models: Sequence[Ref], timed: bool) -> Iterator[_Texts]:
+    """Let models with a text tower encode a few texts for real; each of the others is taken to cost as much.
+
+    A thousand classes in several prompts each are minutes of a processor, and a second of a card: where
+    another card is asked about (not `timed`) they count for nothing.
+    """
+    texts = _Texts()
+    if not any(read_json(store / model / "spec.json")["trainer"]["name"] == "clip" for model in models):
+        yield texts
+        return
+    watch = Watch()
+    from winnow.train.engine import image_text as engine
+
+    texts.imported, own = watch.seconds, engine.text_features
+
+    def few(towers: Any, captions: Sequence[str]) -> Any:
+        watch = Watch()
+        found = own(towers, captions[:FEW_TEXTS])
+        left = len(captions) - len(found)
+        texts.owed += watch.seconds * left / len(found) if timed else 0.0
+        rest = np.random.default_rng(0).standard_normal((left, found.shape[1]), np.float32)
+        return np.concatenate([found, rest / np.linalg.norm(rest, axis=1, keepdims=True)])
+
+    engine.text_features = few
+    try:
+        yield texts
+    finally:
+        engine.text_features = own
 
 
 def _standin_selection(store: Path, look: Look) -> Ref:
@@ -210,21 +260,24 @@ def _grow(
     budget_s: float,
     least: int,
     most: int,
+    texts: _Texts | None = None,
 ) -> _Grown:
     """Run a stage on `least` examples, then on four times as many until time or the plan's n is used up.
 
     Where the first run uses up the time, each example is taken to cost as much as there.
     """
     forget_peak()
-    n, spent, grown = min(least, most), 0.0, _Grown()
+    n, spent, grown, texts = min(least, most), 0.0, _Grown(), texts or _Texts()
     while True:
+        texts.owed = 0.0
         ran = run(store, spec(n, (0, 1)), stage, device)
         grown.first, grown.last = grown.first or ran, ran
-        grown.seconds.append((n, ran.cost("1")))
+        grown.taken.append((n, ran.cost("1")))
+        grown.seconds.append((n, ran.cost("1") + texts.owed / 2))
         grown.memory.append((n, peak_memory()))
         grown.files.append((n, float(ran.bytes_of("s1/*"))))
         spent += 2 * ran.cost("1")
-        if n >= most or spent + 2 * _next(grown.seconds) > budget_s:
+        if n >= most or spent + 2 * _next(grown.taken) > budget_s:
             if ran is grown.first and n < most:
                 grown.seconds.insert(0, (0, 0.0))
             return grown
