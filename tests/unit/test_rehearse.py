@@ -488,3 +488,18 @@ def test_few_texts_are_encoded_and_the_others_are_owed(tmp_path: Path, trainer: 
         assert texts.owed == pytest.approx(0.2 * 9, rel=0.3)
     else:
         assert texts.owed == 0
+
+
+def test_noise_between_two_sizes_does_not_become_a_power() -> None:
+    """Linear time, the last size disturbed by half: a thousand times larger it is wrong by 5, not by 11."""
+    points = ((64, 0.1), (256, 0.4), (1024, 1.6), (4096, 6.4), (16384, 25.6 * 1.5))
+    fit = Fit(points)
+    assert 1 <= fit.exponent < 1.16
+    assert fit.at(16_384_000) / 25_600 < 5
+
+
+def test_a_stand_in_of_pairs_without_classes_can_be_evaluated(tmp_path: Path) -> None:
+    from winnow.data.dataset import Dataset
+
+    data = Dataset.open(tmp_path / make_data(tmp_path, Look((8, 8, 3), 1), 64))
+    assert max(data.labels("test")) < len(data.classes)

@@ -11,7 +11,7 @@ import numpy as np
 How = Literal["measured", "scaled", "counted"]
 """At the real batch; at a smaller one; not at all, from operations and the speed of a matrix product."""
 
-STEEPEST = 2.5
+STEEPEST, APART = 2.5, 16
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Fit:
     """A quantity at a few sizes n, ascending: exact there, linear between, extrapolated beyond.
 
     Beyond the largest size, what exceeds the value at the smallest one follows a power of the distance
-    from it, whose exponent, 1 to 2.5, comes from the last two sizes.
+    from it, whose exponent, 1 to 2.5, comes from the last size and one of a sixteenth: what two neighbours
+    differ by is half noise, which a large n multiplies.
     """
 
     points: tuple[tuple[int, float], ...]
@@ -37,7 +38,9 @@ class Fit:
         """The power of n that is followed beyond the largest size."""
         if len(self.points) < 3:
             return 1.0
-        (least, base), (n1, before), (n2, last) = self.points[0], self.points[-2], self.points[-1]
+        (least, base), (n2, last) = self.points[0], self.points[-1]
+        earlier = [point for point in self.points[1:-1] if APART * point[0] <= n2]
+        n1, before = earlier[-1] if earlier else self.points[-2]
         if before <= base or last <= before:
             return 1.0
         grown = math.log((last - base) / (before - base)) / math.log((n2 - least) / (n1 - least))

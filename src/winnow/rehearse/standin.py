@@ -112,7 +112,7 @@ def make_data(store: Path, look: Look, n: int) -> Ref:
             "name": "standin",
             "kind": "images",
             "shape": look.shape,
-            "classes": [str(label) for label in range(look.classes)],
+            "classes": [str(label) for label in range(max(2, look.classes))],
             "mean": [0.5] * channels,
             "std": [0.25] * channels,
             "pool": ["train"],
