@@ -16,7 +16,9 @@ import torch
 from test_supervised import make_task
 from torch import nn
 
+from winnow import registry
 from winnow.errors import UserError
+from winnow.evaluate.engine.view import EvaluationView
 from winnow.plan.catalogue import load_catalogue
 from winnow.plan.code import ROOT
 from winnow.plan.estimate import estimate_stages
@@ -26,7 +28,7 @@ from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Sp
 from winnow.rehearse import stages
 from winnow.rehearse.book import Book
 from winnow.rehearse.cards import card_names, load_card
-from winnow.rehearse.cases import EXAMPLES, SelectCase, TrainCase
+from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, TrainCase
 from winnow.rehearse.check import errors, finished_jobs
 from winnow.rehearse.counting import count_forward, count_pass
 from winnow.rehearse.forecast import Forecast, Forecaster
@@ -503,3 +505,19 @@ def test_a_stand_in_of_pairs_without_classes_can_be_evaluated(tmp_path: Path) ->
 
     data = Dataset.open(tmp_path / make_data(tmp_path, Look((8, 8, 3), 1), 64))
     assert max(data.labels("test")) < len(data.classes)
+
+
+def test_a_probe_of_millions_of_wide_rows_stays_within_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def look(params: object, view: EvaluationView) -> dict[str, tuple[float, int]]:
+        sizes.append(len(view.encode("train")))
+        return {}
+
+    plugin = replace(registry.load("evaluate", "linear_probe", "here"), function=look)
+    case = EvaluateCase(Plugged(name="linear_probe", params={}), 1, Look((8, 8, 3), 2), None, 1024, 10**9)
+    monkeypatch.setattr(stages, "MOST_BYTES", 4 * 1024 * 1000)
+    stages._grow_probe(stages._Grown(), case, tmp_path, plugin, plugin.params(), 60)
+    assert sizes == [64, 256, 1000]

@@ -10,6 +10,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from winnow.canonical import sha256_file
+from winnow.errors import UserError
 from winnow.plan.code import SOURCE
 from winnow.plan.specs import EvaluateSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
 from winnow.rehearse.book import Book, encodes, loads_models
@@ -89,7 +91,14 @@ class _Stage:
         families = [Family(tuple(part), *self.how) for part in _families(cases)]
         futures = {self.pool.submit(measure_family, family): family for family in families}
         for future in as_completed(futures):
-            for key, found in future.result():
+            try:
+                measured = future.result()
+            except BrokenProcessPool as error:
+                raise UserError(
+                    f"rehearsal of {what}: a process was killed, most likely for want of memory. Rehearse the "
+                    "suites one by one, --settings '{\"suites\": [...]}', or on a larger machine."
+                ) from error
+            for key, found in measured:
                 self.book.measures.enter(key, found)
             self.bar.update(len(futures[future].cases))
         _share_first(self.book, cases)

@@ -25,6 +25,8 @@ from winnow.store import read_json
 LEAST, LEAST_IMAGES = 64, 4
 """Examples of the first run; a signal that runs a model, which may be large, starts with fewer."""
 GROWTH, FEW_ENCODED, FEW_TEXTS = 4, 2, 16
+MOST_BYTES = 2**30
+"""Of random features: a protocol that costs the same for any n would ask for millions of them at once."""
 
 
 @dataclass
@@ -243,9 +245,10 @@ def _grow_probe(
         spent += taken
         grown.seconds.append((n, taken))
         grown.memory.append((n, peak_memory()))
-        if n == case.n or spent + _next(grown.seconds) > budget_s:
+        most = min(case.n, MOST_BYTES // (4 * case.width))
+        if n >= most or spent + _next(grown.seconds) > budget_s:
             return
-        n = min(case.n, GROWTH * n)
+        n = min(most, GROWTH * n)
 
 
 def _unread(name: str) -> Path:
