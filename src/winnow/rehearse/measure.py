@@ -95,8 +95,8 @@ class _Stage:
                 measured = future.result()
             except BrokenProcessPool as error:
                 raise UserError(
-                    f"rehearsal of {what}: a process was killed, most likely for want of memory. Rehearse the "
-                    "suites one by one, --settings '{\"suites\": [...]}', or on a larger machine."
+                    f"rehearsal of {what}: a process was killed, most likely for want of memory. Rehearse "
+                    "suite by suite, --settings '{\"suites\": [...]}', or on a larger machine."
                 ) from error
             for key, found in measured:
                 self.book.measures.enter(key, found)
