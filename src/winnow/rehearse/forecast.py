@@ -139,7 +139,7 @@ class Forecaster:
             model = self.book.measures.train[self.book.train_key(subject)]
             sizes = self.book.sizes(spec.data)
             each = measure.seconds.at(sizes["train"])
-            each += (sizes["train"] + sizes["test"]) * self._forward(model)
+            each += (sizes["train"] + sizes.get("test", 0)) * self._forward(model)
             how = model.how
         return self._forecast(
             reference,
