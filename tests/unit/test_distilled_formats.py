@@ -135,6 +135,7 @@ def test_an_evil_number_is_refused_too(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ({"weights": torch.zeros(2)}, "none of"),
+        ({"images": torch.zeros(0, 3, 8, 8), "labels": torch.zeros(0)}, "holds no images"),
         ({"images": torch.zeros(6, 3, 8, 8), "labels": torch.zeros(5)}, "6 images, but 5 labels"),
         ({"images": torch.zeros(6, 3), "labels": torch.zeros(6)}, "accepted: \\(n, c, h, w\\)"),
         ({"images": [torch.zeros(3, 8, 8), torch.zeros(3, 4, 4)], "labels": [0, 1]}, "not alike"),

@@ -84,7 +84,7 @@ def test_a_training_repeats_itself_and_depends_on_its_seed(real: RealData, netwo
     assert accuracy(models[0], real.test, RECIPE, network.device) > 0.4, "chance is 0.1"
 
 
-def test_the_last_step_s_schedule_is_a_tenth_and_steps_are_counted(real: RealData) -> None:
+def test_steps_are_counted() -> None:
     assert RECIPE.total_steps(20) == 40
     assert RECIPE.model_copy(update={"batch_size": 8}).total_steps(20) == 3 * 40
     assert RECIPE.model_copy(update={"steps": 7}).total_steps(20) == 7
@@ -233,6 +233,10 @@ def test_the_command(given: Path, tmp_path: Path) -> None:
         (("--recipe", '{"lrr": 1}'), "lrr"),
         (("--model", "convnot"), "unknown model 'convnot'"),
         (("--seeds", "0"), "--seeds: 0"),
+        (("--weight", "2"), "--weight: 2.0"),
+        (("--full-data-steps", "0"), "--full-data-steps: 0"),
+        (("--recipe", '{"augment": "colour"}'), "color_crop"),
+        (("--model-params", '{"depth": 5}'), "depth 5 needs images of at least 32 pixels"),
     ],
 )
 def test_a_mistake_is_one_message(given: Path, tmp_path: Path, words: tuple[str, str], message: str) -> None:

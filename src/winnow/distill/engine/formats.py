@@ -57,6 +57,8 @@ def read_pair(
     if found is None:
         raise UserError(f"{path}: has images alone; name the file with the labels: --labels FILE")
     images = _channels_first(images, path)
+    if not len(images):
+        raise UserError(f"{path}: holds no images.")
     if len(images) != len(found):
         raise UserError(f"{path}: {len(images)} images, but {len(found)} labels.")
     return images, found

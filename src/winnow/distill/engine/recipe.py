@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional
 
-from winnow.distill.engine.dsa import augment
+from winnow.distill.engine.dsa import TRANSFORMS, augment
 from winnow.errors import UserError, one_of
 from winnow.registry import Params, Plugin
 from winnow.seeds import derive
@@ -48,6 +48,13 @@ class Recipe(Params):
     augment: str = "color_crop_cutout_flip_scale_rotate"
     temperature: float = Field(default=1.0, gt=0)
     precision: Precision = "auto"
+
+    @field_validator("augment")
+    @classmethod
+    def _known(cls, names: str) -> str:
+        if names and not set(names.split("_")) <= set(TRANSFORMS):
+            raise ValueError(f"accepted: '', or some of {'_'.join(TRANSFORMS)} joined by _")
+        return names
 
     def total_steps(self, examples: int) -> int:
         each = steps_per_epoch(examples, self.batch_size, drop_last=False)
@@ -84,9 +91,15 @@ class Network:
     device: torch.device
 
     def fresh(self, channels: int, size: int, seed: int, context: str) -> Classifier:
-        """Return a network with initial weights that depend on (seed, context) alone."""
+        """Return a network with initial weights that depend on (seed, context) alone.
+
+        Raises `UserError` where the architecture does not take such images.
+        """
         torch.manual_seed(derive(ROOT_SEED, "init", seed, "rank", context))
-        network = assemble(self.model, self.params, channels, size, self.classes)
+        try:
+            network = assemble(self.model, self.params, channels, size, self.classes)
+        except ValueError as error:
+            raise UserError(f"model {self.model.name}: {error}") from error
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

@@ -65,14 +65,17 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     recipe = validate(Recipe, request.recipe, "--recipe")
     model = registry.load("models", request.model, "--model")
     params = validate(model.params, request.model_params, "--model-params")
-    if request.options.seeds < 1:
-        raise UserError(f"--seeds: {request.options.seeds} is not accepted; at least 1.")
+    _check(request.options, weight)
     data = open_dataset(request.dataset, config)
     real = RealData.of(data, request.statistics, request.zca)
     pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)
     given = real.fitting(*pair, request.units, str(request.synthetic))
-    done = _resumed(out, request)
+    # What cannot be trained is told before hours of training.
+    real.random_rows(torch.bincount(given.labels, minlength=len(real.classes)), 0)
     network = Network(model, params, len(real.classes), pick_device(device))
+    _, channels, size, _ = given.images.shape
+    network.fresh(channels, size, 0, "check")
+    done = _resumed(out, request)
     _preview(given, real, out / "preview.png")
     arms = [(Arm(row["data"], row["labels"], row["augmented"]), row["seed"]) for row in done]
     for row in train_arms(given, real, recipe, network, request.options, arms):
@@ -93,6 +96,15 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     }
     write_json(out / "ranking.json", {"identity": request.identity(), **about})
     print(text(runs, found, sweep(runs)))
+
+
+def _check(options: Options, weight: float) -> None:
+    """Refuse numbers that are out of range."""
+    for name, value in (("--seeds", options.seeds), ("--full-data-steps", options.real_steps)):
+        if value is not None and value < 1:
+            raise UserError(f"{name}: {value} is not accepted; at least 1.")
+    if not 0 <= weight <= 1:
+        raise UserError(f"--weight: {weight} is not accepted; from 0 to 1.")
 
 
 def text(runs: pd.DataFrame, found: pd.DataFrame, weights: pd.DataFrame) -> str:
