@@ -18,7 +18,7 @@ rule collect:
         spec=lambda wildcards: PLAN.suite_spec(wildcards.suite),
         code=code_digest("collect"),
     shell:
-        "{PYTHON} scripts/collect.py --suite {wildcards.suite}" " --output {output.metrics:q} > {log:q} 2>&1"
+        "python scripts/collect.py --suite {wildcards.suite}" " --output {output.metrics:q} > {log:q} 2>&1"
 
 
 # Join all suites: one metrics table, one claims ledger, and the index of every artefact.
@@ -44,4 +44,4 @@ rule gather:
         spec=canonical_json([PLAN.suite_spec(suite) for suite in PLAN.suites]),
         code=code_digest("gather"),
     shell:
-        "{PYTHON} scripts/gather.py --output $(dirname {output.index:q}) > {log:q} 2>&1"
+        "python scripts/gather.py --output $(dirname {output.index:q}) > {log:q} 2>&1"

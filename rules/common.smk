@@ -3,8 +3,6 @@ import gc
 import inspect
 import os
 import re
-import secrets
-import shlex
 import sys
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from winnow.plan.runlock import clear_stale_locks
 from winnow.plan.settings import export_settings
 from winnow.plan.shared import join_store
 from winnow.plan.yamlfile import load_yaml
+from winnow.warm import shell_function
 
 # A plan of thousands of jobs is millions of objects that stay: look for garbage among them less often.
 gc.set_threshold(100_000, 50, 100)
@@ -33,7 +32,6 @@ except UserError as error:
 # Of a shared store, these folders hold links: a failed job loses a link, never what another clone has made.
 STORE = str(PLAN.config.scale_folder)
 DATA = "results/data"
-GPUS_PRESENT = os.path.exists("/dev/nvidiactl")
 GPUS = 0 if PLAN.config.device == "cpu" else 1
 CORE = "../envs/core.yaml"
 export_settings(PLAN.config)
@@ -53,24 +51,14 @@ wildcard_constraints:
     figure="|".join(Path(figure).stem for suite in PLAN.suites for figure in PLAN.figures(suite)) or "none",
 
 
-class Python:
-    """How rules start Python: on one machine without GPUs, from a process that has the libraries loaded.
-
-    What runs the jobs is known only after this file has been read, so it is asked when a command is written.
-    """
-
-    name = f"winnow-{os.getpid()}-{secrets.token_hex(8)}"
-    client = Path(workflow.basedir, "src", "winnow", "warm.py")
-
-    def __format__(self, _):
-        here = workflow.local_exec and not workflow.dryrun and workflow.is_main_process
-        own = not workflow.deployment_settings.deployment_method
-        if not (here and own and sys.platform == "linux" and not GPUS_PRESENT):
-            return "python"
-        return f"python -IS {shlex.quote(str(self.client))} {self.name} {os.getpid()}"
-
-
-PYTHON = Python()
+onstart:
+    # Rules' `python` is a process forked from one that has the libraries loaded, where that can be.
+    if (
+        workflow.local_exec
+        and workflow.is_main_process
+        and not workflow.deployment_settings.deployment_method
+    ):
+        shell.prefix(f"set -euo pipefail; {shell_function(os.getpid())}")
 
 
 def signed(function):

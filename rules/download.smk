@@ -16,5 +16,5 @@ rule fetch:
     params:
         spec=lambda wildcards: PLAN.download_spec(wildcards.dataset, wildcards.file),
     shell:
-        "{PYTHON} scripts/download.py --dataset {wildcards.dataset}"
+        "python scripts/download.py --dataset {wildcards.dataset}"
         " --file {wildcards.file:q} --output {output.file:q} 2>&1 | tee {log:q} >&2"

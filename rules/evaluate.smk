@@ -19,5 +19,5 @@ rule evaluate:
         spec=spec("evaluate"),
         code=code("evaluate"),
     shell:
-        "{PYTHON} scripts/evaluate.py --spec {params.spec:q} --output {output.artefact:q}"
+        "python scripts/evaluate.py --spec {params.spec:q} --output {output.artefact:q}"
         " --code {params.code} --threads {threads} > {log:q} 2>&1"

@@ -21,5 +21,5 @@ rule evidence:
         spec=lambda wildcards: PLAN.evidence_spec(wildcards.suite),
         code=code_digest("evidence"),
     shell:
-        "{PYTHON} scripts/evidence.py --suite {wildcards.suite}"
+        "python scripts/evidence.py --suite {wildcards.suite}"
         " --metrics {input.metrics:q} --output $(dirname {output.claims:q}) > {log:q} 2>&1"

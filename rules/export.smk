@@ -19,5 +19,5 @@ rule export:
         spec=lambda wildcards: PLAN.suite_spec(wildcards.suite),
         code=code_digest("export"),
     shell:
-        "{PYTHON} scripts/export.py --suite {wildcards.suite}"
+        "python scripts/export.py --suite {wildcards.suite}"
         " --output $(dirname {output.registry:q}) > {log:q} 2>&1"

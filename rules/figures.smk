@@ -22,5 +22,5 @@ rule draw:
         spec=lambda wildcards: PLAN.figure_spec(wildcards.suite, wildcards.figure),
         code=lambda wildcards: PLAN.figure_code(wildcards.suite, wildcards.figure),
     shell:
-        "{PYTHON} scripts/figures.py --spec {params.spec:q} --metrics {input.metrics:q}"
+        "python scripts/figures.py --spec {params.spec:q} --metrics {input.metrics:q}"
         " --summary {input.summary:q} --cost {input.cost:q} --output {output.png:q} > {log:q} 2>&1"

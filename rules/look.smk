@@ -19,5 +19,5 @@ rule look:
         spec=lambda wildcards: PLAN.suite_spec(wildcards.suite),
         code=code_digest("look"),
     shell:
-        "{PYTHON} scripts/look.py --suite {wildcards.suite}"
+        "python scripts/look.py --suite {wildcards.suite}"
         " --output $(dirname {output.page:q}) > {log:q} 2>&1"

@@ -19,5 +19,5 @@ rule prepare:
         spec=spec("prepare"),
         code=code("prepare"),
     shell:
-        "{PYTHON} scripts/prepare.py --spec {params.spec:q} --output {output.artefact:q}"
+        "python scripts/prepare.py --spec {params.spec:q} --output {output.artefact:q}"
         " --code {params.code} --threads {threads} > {log:q} 2>&1"

@@ -19,7 +19,7 @@ rule suite_report:
         spec=lambda wildcards: PLAN.report_spec([wildcards.suite]),
         code=code_digest("report"),
     shell:
-        "{PYTHON} scripts/report.py --suite {wildcards.suite}" " --output {output.page:q} > {log:q} 2>&1"
+        "python scripts/report.py --suite {wildcards.suite}" " --output {output.page:q} > {log:q} 2>&1"
 
 
 rule overall_report:
@@ -42,4 +42,4 @@ rule overall_report:
         spec=PLAN.report_spec(list(PLAN.suites)),
         code=code_digest("report"),
     shell:
-        "{PYTHON} scripts/report.py --output {output.page:q} > {log:q} 2>&1"
+        "python scripts/report.py --output {output.page:q} > {log:q} 2>&1"

@@ -19,5 +19,5 @@ rule selection:
         spec=spec("selection"),
         code=code("selection"),
     shell:
-        "{PYTHON} scripts/selection.py --spec {params.spec:q} --output {output.artefact:q}"
+        "python scripts/selection.py --spec {params.spec:q} --output {output.artefact:q}"
         " --code {params.code} --threads {threads} > {log:q} 2>&1"

@@ -19,5 +19,5 @@ rule signals:
         spec=spec("signals"),
         code=code("signals"),
     shell:
-        "{PYTHON} scripts/signals.py --spec {params.spec:q} --output {output.artefact:q}"
+        "python scripts/signals.py --spec {params.spec:q} --output {output.artefact:q}"
         " --code {params.code} --threads {threads} > {log:q} 2>&1"

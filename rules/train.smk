@@ -20,5 +20,5 @@ rule train:
         spec=spec("train"),
         code=code("train"),
     shell:
-        "{PYTHON} scripts/train.py --spec {params.spec:q} --output {output.artefact:q}"
+        "python scripts/train.py --spec {params.spec:q} --output {output.artefact:q}"
         " --code {params.code} --threads {threads} --processes {resources.gpu} > {log:q} 2>&1"

@@ -4,7 +4,7 @@ Half of a small job's time is `import torch`. Here the first job of a run starts
 for every job that follows. After each job it imports what that job has imported from outside the repository.
 Our own modules are never loaded in the server: a job runs the code that is on disk when it starts.
 
-As a script, this is what rules run instead of `python` (`-IS` makes it start in 20 ms):
+As a script, this is what rules run as `python` (`-IS` makes it start in 20 ms):
   python -IS src/winnow/warm.py NAME PID scripts/train.py --spec ...
 NAME is the server's socket in Linux's abstract namespace; the server ends with process PID and its own last
 job. The job has this process's environment, folder, arguments and open files, ends when this process is
@@ -18,6 +18,7 @@ import json
 import os
 import select
 import selectors
+import shlex
 import signal
 import socket
 import struct
@@ -60,6 +61,19 @@ def main(words: list[str]) -> NoReturn:
     if status < 0:
         os.kill(os.getpid(), -status)
     sys.exit(status)
+
+
+def shell_function(owner: int) -> str:
+    """Return the shell's definition of a `python` that starts jobs of process `owner` warm.
+
+    Empty with GPUs (CUDA after a fork is not tested) and outside Linux. Its braces are doubled for Snakemake.
+    """
+    if sys.platform != "linux" or os.path.exists("/dev/nvidiactl"):
+        return ""
+    words = shlex.join(
+        ["-IS", os.path.abspath(__file__), f"winnow-{owner}-{os.urandom(8).hex()}", str(owner)]
+    )
+    return f'python() {{ command python {words} "$@"; }}; '.replace("{", "{{").replace("}", "}}")
 
 
 def connect(name: str, owner: str) -> socket.socket | None:

@@ -260,3 +260,19 @@ def test_neither_side_trusts_another_user(run: Run) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidiactl"), reason="with GPUs jobs start cold")
+def test_the_shells_python_starts_jobs_warm(run: Run) -> None:
+    script = run.write("import os, sys; print(sys.argv[1:], open(f'/proc/{os.getppid()}/cmdline').read())")
+    function = warm.shell_function(run.owner.pid).replace("{{", "{").replace("}}", "}")
+    for start, parent in ((function, "--serve"), ("", "bash")):
+        done = subprocess.run(
+            ["bash", "-c", f"set -euo pipefail; {start}python {script} 'a b' '$c'; true"],
+            cwd=run.folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.stdout.startswith("['a b', '$c'] ") and parent in done.stdout
