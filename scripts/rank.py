@@ -89,7 +89,7 @@ def main() -> None:
     config = read_settings(arguments)
     # Imports torch, which --help does without.
     from winnow.distill.engine.ranking import Options
-    from winnow.distill.engine.run import Request, rank
+    from winnow.distill.engine.ranking_run import Request, rank
 
     recipe = _json(arguments.recipe, "--recipe")
     if arguments.epochs is not None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from winnow.errors import UserError, unknown
 
-ROOMS = ("select", "signals", "train", "models", "evaluate")
+ROOMS = ("select", "distill", "signals", "train", "models", "evaluate")
 
 
 class Params(BaseModel):
@@ -105,10 +105,10 @@ _PLUGINS: dict[tuple[str, str], Plugin] = {}
 
 def load(room: str, name: str, where: str) -> Plugin:
     """Return a plugin by room and name; `where` says in the error which file and key named it."""
-    if (room, name) not in _PLUGINS and name in _modules(room):
+    if (room, name) not in _PLUGINS and name in modules(room):
         importlib.import_module(f"winnow.{room}.{name}")
     if (room, name) not in _PLUGINS:
-        if name in _modules(room):
+        if name in modules(room):
             raise UserError(f"winnow/{room}/{name}.py: no function in it is decorated with @plugin; add it.")
         raise unknown(_singular(room), name, names(room), where)
     return _PLUGINS[room, name]
@@ -116,12 +116,13 @@ def load(room: str, name: str, where: str) -> Plugin:
 
 def names(room: str) -> list[str]:
     """Return the names of all plugins of a room, sorted."""
-    for module in _modules(room):
+    for module in modules(room):
         importlib.import_module(f"winnow.{room}.{module}")
     return sorted(name for found, name in _PLUGINS if found == room)
 
 
-def _modules(room: str) -> list[str]:
+def modules(room: str) -> list[str]:
+    """Return the names of all plugins of a room, none of which is imported for this."""
     package = importlib.import_module(f"winnow.{room}")
     return [
         m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and not m.ispkg
@@ -131,6 +132,7 @@ def _modules(room: str) -> list[str]:
 def _singular(room: str) -> str:
     return {
         "select": "method",
+        "distill": "method",
         "signals": "signal",
         "train": "trainer",
         "models": "model",

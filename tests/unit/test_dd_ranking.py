@@ -7,8 +7,8 @@ import math
 import pandas as pd
 import pytest
 
-from winnow.distill import dd_ranking
-from winnow.distill.dd_ranking import (
+from winnow.distill.engine import dd_ranking
+from winnow.distill.engine.dd_ranking import (
     NEUTRAL,
     augmentation_robust_score,
     hard_label_recovery,

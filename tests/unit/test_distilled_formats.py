@@ -16,8 +16,8 @@ from torch import Tensor
 
 from winnow.distill.engine.formats import read_pair
 from winnow.distill.engine.real import split_labels
-from winnow.distill.engine.synthetic import SyntheticSet
 from winnow.errors import UserError
+from winnow.train.engine.synthetic import SyntheticSet
 
 CLASSES = ("cat", "dog", "2")
 

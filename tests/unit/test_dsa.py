@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from winnow.distill.engine.dsa import TRANSFORMS, augment
+from winnow.train.engine.dsa import TRANSFORMS, augment
 
 ALL = "_".join(TRANSFORMS)
 

@@ -330,7 +330,7 @@ def test_the_mirror_variable_is_a_file(tree: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_method_file_without_its_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_modules", lambda room: ["engine"])
+    monkeypatch.setattr(registry, "modules", lambda room: ["engine"])
     with pytest.raises(UserError) as caught:
         registry.load("select", "engine", "suites/sas.yaml: arms.sas.method")
     check(str(caught.value), "winnow/select/engine.py", "no function … @plugin … add it")

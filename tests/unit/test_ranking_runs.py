@@ -15,12 +15,12 @@ import torch
 from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.distill.engine.ranking import Arm, Options, arms_of, train_arms
+from winnow.distill.engine.ranking_run import open_dataset
 from winnow.distill.engine.real import RealData, Space, whiten
-from winnow.distill.engine.recipe import Examples, Network, Recipe, accuracy, fit, tuned
-from winnow.distill.engine.run import open_dataset
-from winnow.distill.engine.synthetic import SyntheticSet
 from winnow.errors import UserError
 from winnow.plan.config import load_config
+from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, tuned
+from winnow.train.engine.synthetic import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(epochs=40, lr=0.05, augment="crop", precision="fp32")

@@ -14,9 +14,22 @@ from winnow.errors import UserError, one_of, unknown
 from winnow.plan.catalogue import DatasetEntry, varied
 from winnow.plan.claims import Length
 from winnow.plan.config import Config
-from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
-from winnow.plan.suite import Arm, Scale, Suite, Training, Use, merged
+from winnow.plan.specs import (
+    DistillSpec,
+    EvaluateSpec,
+    Plugged,
+    PrepareSpec,
+    Ref,
+    SelectSpec,
+    SignalSpec,
+    Spec,
+    TrainSpec,
+)
+from winnow.plan.suite import Arm, Scale, Start, Suite, Training, Use, merged
 from winnow.plan.yamlfile import explain, validate
+
+Key = Literal["training", "proxy", "experts"]
+"""The trainings that a scale has settings for."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +59,9 @@ class Cell:
     """Protocols that look at the selection itself."""
     train: Ref
     select: Ref | None
+    synthetic: Ref | None
     upstream: tuple[Ref, ...]
-    """Selection's own cost: proxy training, signals and the selection, in this order."""
+    """Selection's or distillation's own cost: proxies, experts, signals and itself, in this order."""
 
 
 @dataclass
@@ -122,6 +136,10 @@ class _Grid:
     def cells(self) -> Iterator[Cell]:
         self.data = self._prepare()
         names = self.scale.arms if self.scale.arms is not None else list(self.suite.arms)
+        used = {self.suite.arms[name].method for name in names}
+        for method in self.scale.methods:
+            if method not in used:
+                raise unknown("method", method, used, f"{self.where}.methods")
         for name in names:
             points = list(self._points(self.suite.arms[name], name))
             if not points:
@@ -170,7 +188,7 @@ class _Grid:
             return
         # By default, all data are for methods that resample, and every other share is for the others.
         where = f"suites/{self.suite.name}.yaml: arms.{name}"
-        resamples = registry.load("select", arm.method, f"{where}.method").resamples
+        resamples = self._method(arm, where).resamples
         own = self.scale.arm_fractions.get(name, arm.fractions)
         for length in arm.lengths:
             for fraction in self.scale.fractions.get(length, []):
@@ -203,13 +221,18 @@ class _Grid:
         budget = round_half_up(fraction * self.n)
         upstream: list[Ref] = []
         self.arm, self.arm_where = arm, f"suites/{self.suite.name}.yaml: arms.{name}"
-        method = registry.load("select", arm.method, f"{self.arm_where}.method")
-        variant, params = _resolve(method, arm.variant, arm.params, self.arm_where)
-        subset, nested = None, method.nested(params)
-        if arm.role != "reference":
+        method = self._method(arm, self.arm_where)
+        own = {**self.scale.methods.get(arm.method, {}), **arm.params}
+        variant, params = _resolve(method, arm.variant, own, self.arm_where)
+        subset, synthetic, nested = None, None, method.nested(params)
+        if method.room == "distill":
+            synthetic = self._distill(method, variant, params, budget, fraction, upstream)
+            upstream.append(synthetic)
+        elif arm.role != "reference":
             subset = self._select(method, variant, params, None if nested else budget, fraction, upstream)
             upstream.append(subset)
-        train = self._train("training", subset, budget if nested else None, fraction, length)
+        cut = budget if nested else None
+        train = self._train("training", subset, cut, fraction, length, synthetic=synthetic, upstream=upstream)
         return Cell(
             arm=name,
             method=arm.method,
@@ -227,6 +250,7 @@ class _Grid:
             ),
             train=train,
             select=subset,
+            synthetic=synthetic,
             upstream=tuple(dict.fromkeys(upstream)),
         )
 
@@ -309,6 +333,76 @@ class _Grid:
         )
         return self.graph.add(self.suite.name, spec, method)
 
+    def _method(self, arm: Arm, where: str) -> registry.Plugin:
+        """Return an arm's method: of selection, or of distillation."""
+        room = "distill" if arm.method in registry.modules("distill") else "select"
+        return registry.load(room, arm.method, f"{where}.method")
+
+    def _distill(
+        self,
+        method: registry.Plugin,
+        variant: str,
+        params: registry.Params,
+        budget: int,
+        fraction: float,
+        upstream: list[Ref],
+    ) -> Ref:
+        """Add a distillation with the subset that it starts from and all that it needs."""
+        begin = self.arm.start or Start()
+        where = f"{self.arm_where}.start"
+        starter = registry.load("select", begin.method, f"{where}.method")
+        kind, own = _resolve(starter, begin.variant, begin.params, where)
+        start = self._select(starter, kind, own, budget, fraction, upstream)
+        upstream.append(start)
+        uses: dict[str, Ref] = {}
+        for need, settings in method.needs(params).items():
+            if need == "experts":
+                uses |= {f"expert{number}": one for number, one in enumerate(self._experts(upstream))}
+            elif need == "targets":
+                uses |= self._targets(upstream)
+            elif need == "model":
+                proxies = self._proxies(**settings)
+                uses |= {f"model{number}": proxy for number, proxy in enumerate(proxies)}
+                upstream += proxies
+            else:
+                uses[need] = self._signal(need, settings, self.arm.signals, f"{where}.{need}", upstream)
+        spec = DistillSpec(
+            seeds=self.seeds,
+            root_seed=self.config.root_seed,
+            data=self.data,
+            start=start,
+            method=Plugged(name=method.name, params=params.model_dump(mode="json")),
+            variant=variant,
+            model=_plugged(
+                self._model("training"), self._training("training").model.params, f"{self.where}.training"
+            ),
+            budget=budget,
+            fraction=fraction,
+            uses=uses,
+        )
+        return self.graph.add(self.suite.name, spec, method, self._model("training"))
+
+    def _experts(self, upstream: list[Ref]) -> list[Ref]:
+        """Add the trainings whose trajectories are matched."""
+        if self.scale.experts is None:
+            raise UserError(
+                f"{self.where}.experts: missing, but an arm needs expert trajectories ({self.arm_where})."
+                " Give a training whose trainer is `experts`."
+            )
+        found = [
+            self._train("experts", None, None, 1.0, "epochs", proxy=number, upstream=upstream)
+            for number in range(self.scale.expert_jobs)
+        ]
+        upstream += found
+        return found
+
+    def _targets(self, upstream: list[Ref]) -> dict[str, Ref]:
+        """Add the signal that models regress on instead of labels, if there is one, by name."""
+        use = self.scale.targets
+        if use is None:
+            return {}
+        return {"targets": self._signal(use.name, use.params, {}, f"{self.where}.targets", upstream)}
+
     def _signals(self, method: registry.Plugin, params: registry.Params) -> tuple[dict[str, Ref], list[Ref]]:
         """Add the signals of an arm, the same at every fraction; returns them and all that they took."""
         arm, where = self.arm, self.arm_where
@@ -338,6 +432,10 @@ class _Grid:
                 uses |= {f"model{number}": proxy for number, proxy in enumerate(proxies)}
                 plugins.append(self._model("proxy"))
                 upstream += proxies
+            elif need == "experts":
+                uses |= {f"model{number}": one for number, one in enumerate(self._experts(upstream))}
+                uses |= self._targets(upstream)
+                plugins.append(self._model("experts"))
             else:
                 merged = {**settings, **overrides.get(need, {})}
                 uses[need] = self._signal(need, merged, overrides, where, upstream)
@@ -385,7 +483,7 @@ class _Grid:
 
     def _train(
         self,
-        key: Literal["training", "proxy"],
+        key: Key,
         subset: Ref | None,
         budget: int | None,
         fraction: float,
@@ -394,19 +492,34 @@ class _Grid:
         fold: tuple[int, int] | None = None,
         share: float = 1.0,
         split: str | None = None,
+        synthetic: Ref | None = None,
+        upstream: list[Ref] | None = None,
     ) -> Ref:
         """Add one training with the settings under `key` of the scale and the arm."""
         training, where = self._training(key), f"{self._owner(key)}.{key}"
         trainer = registry.load("train", training.trainer.name, f"{where}.trainer.name")
-        model = self._model(key)
+        model, plugged = (
+            self._model(key),
+            _plugged(trainer, training.trainer.params, f"{where}.trainer.params"),
+        )
+        targets = None
+        if key != "proxy":
+            targets = self._targets([] if upstream is None else upstream).get("targets")
+        if (synthetic or targets) and "sets" not in trainer.needs(trainer.params(**plugged.params)):
+            raise UserError(
+                f"{where}.trainer.name: '{trainer.name}' trains on real images with labels only; name"
+                " `distilled` (`experts` under `experts`) where there are synthetic sets or `targets`."
+            )
         spec = TrainSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
             data=self.data,
             subset=subset,
+            synthetic=synthetic,
+            targets=None if synthetic else targets,
             budget=budget if subset else None,
             fraction=fraction,
-            trainer=_plugged(trainer, training.trainer.params, f"{where}.trainer.params"),
+            trainer=plugged,
             model=_plugged(model, training.model.params, f"{where}.model.params"),
             epochs=max(1, round_half_up(share * training.epochs)),
             steps_as=self.n if length == "steps" else None,
@@ -418,15 +531,15 @@ class _Grid:
         )
         return self.graph.add(self.suite.name, spec, trainer, model)
 
-    def _model(self, key: Literal["training", "proxy"]) -> registry.Plugin:
+    def _model(self, key: Key) -> registry.Plugin:
         return registry.load("models", self._training(key).model.name, f"{self._owner(key)}.{key}.model.name")
 
-    def _owner(self, key: Literal["training", "proxy"]) -> str:
+    def _owner(self, key: Key) -> str:
         """Return the place in the suite that a mistake in these settings is looked for."""
-        return self.arm_where if getattr(self.arm, key) else self.where
+        return self.arm_where if getattr(self.arm, key, None) else self.where
 
-    def _training(self, key: Literal["training", "proxy"]) -> Training:
-        own: dict[str, Any] = getattr(self.arm, key)
+    def _training(self, key: Key) -> Training:
+        own: dict[str, Any] = getattr(self.arm, key, {})
         base: Training = getattr(self.scale, key)
         if not own:
             return base

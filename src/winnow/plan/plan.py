@@ -20,7 +20,7 @@ from winnow.plan.yamlfile import load_yaml
 from winnow.store import stored_name
 
 TABLES = ("metrics.parquet", "summary.parquet", "cost.parquet", "reproduction.parquet", "claims.json")
-STAGES = ("prepare", "train", "signals", "selection", "evaluate")
+STAGES = ("prepare", "train", "signals", "selection", "distill", "evaluate")
 
 
 @dataclass(frozen=True)

@@ -76,14 +76,18 @@ class TrainSpec(Seeded):
     """Train one model per repetition on the first `budget` examples of a subset, or on all data.
 
     It lasts `epochs` passes over what it is given or, for equal-step training, over `steps_as` examples.
-    `proxy` numbers a model that is trained to select by, and has random draws of its own; with `fold` (k,
-    of K) it does not see the k-th part of the data. `split` names what it is trained on instead of the pool.
+    Instead of a part of the data it may be given a `synthetic` set. `targets`, a signal, is what it
+    regresses on instead of labels. `proxy` numbers a model that is trained to select by, and has random
+    draws of its own; with `fold` (k, of K) it does not see the k-th part of the data. `split` names what it
+    is trained on instead of the pool.
     """
 
     stage: ClassVar[str] = "train"
 
     data: Ref
     subset: Ref | None
+    synthetic: Ref | None = None
+    targets: Ref | None = None
     budget: int | None
     fraction: float
     trainer: Plugged
@@ -97,12 +101,9 @@ class TrainSpec(Seeded):
     split: str | None
 
     def slug(self) -> str:
-        base = (
-            name_of(self.subset)
-            if self.subset
-            else f"{name_of(self.data)}-{'proxy' if self.is_proxy else 'full'}"
-        )
-        share = "" if self.subset is None or "-f0." in base else f"-f{self.fraction:.3g}"
+        given = self.subset or self.synthetic
+        base = name_of(given) if given else f"{name_of(self.data)}-{'proxy' if self.is_proxy else 'full'}"
+        share = "" if given is None or "-f0." in base else f"-f{self.fraction:.3g}"
         equal = "-equalsteps" if self.steps_as is not None else ""
         return f"{base}{share}-{self.trainer.name}{equal}-{self.seed_slug()}"
 
@@ -111,7 +112,8 @@ class TrainSpec(Seeded):
         return self.proxy is not None
 
     def inputs(self) -> dict[str, Ref]:
-        return {"data": self.data} | ({"subset": self.subset} if self.subset else {})
+        others = {"subset": self.subset, "synthetic": self.synthetic, "targets": self.targets}
+        return {"data": self.data} | {name: used for name, used in others.items() if used}
 
 
 class SignalSpec(Seeded):
@@ -149,6 +151,32 @@ class SelectSpec(Seeded):
 
     def inputs(self) -> dict[str, Ref]:
         return {"data": self.data} | self.signals
+
+
+class DistillSpec(Seeded):
+    """Make `budget` synthetic examples that are worth more than real ones.
+
+    They start from the subset `start`. `model` is the network that they are made for. `uses` are expert
+    trajectories (`expert0`, ...), what students regress on instead of labels (`targets`), and other signals.
+    """
+
+    stage: ClassVar[str] = "distill"
+
+    data: Ref
+    start: Ref
+    method: Plugged
+    variant: str
+    model: Plugged
+    budget: int
+    fraction: float
+    uses: dict[str, Ref]
+
+    def slug(self) -> str:
+        variant = "" if self.variant == "default" else f"-{self.variant}"
+        return f"{name_of(self.data)}-{self.method.name}{variant}-f{self.fraction:.3g}-{self.seed_slug()}"
+
+    def inputs(self) -> dict[str, Ref]:
+        return {"data": self.data, "start": self.start} | self.uses
 
 
 class EvaluateSpec(Seeded):

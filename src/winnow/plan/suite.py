@@ -43,6 +43,14 @@ class Use(_Model):
     params: dict[str, Any] = {}
 
 
+class Start(_Model):
+    """A method of selection, with its variant and the parameters that differ from its defaults."""
+
+    method: str = "random"
+    variant: str | None = None
+    params: dict[str, Any] = {}
+
+
 class Training(_Model):
     """How a model is trained: `epochs` at `batch_size`, and for at least `min_steps` batches.
 
@@ -61,7 +69,8 @@ class Arm(_Model):
 
     `fractions` and `lengths` restrict the arm to a part of the scale's grid. The reference is trained on
     all examples, so it has neither. `training` and `proxy` change the scale's settings of that name, key by
-    key: another optimiser, another architecture.
+    key: another optimiser, another architecture. `start` names the method that chooses the real examples
+    which a distillation starts from.
     """
 
     label: str
@@ -72,6 +81,7 @@ class Arm(_Model):
     signals: dict[str, dict[str, Any]] = {}
     training: dict[str, Any] = {}
     proxy: dict[str, Any] = {}
+    start: Start | None = None
     fractions: Annotated[list[float], Field(min_length=1), Once] | None = None
     lengths: Annotated[list[Length], Field(min_length=1), Once] = ["epochs"]
 
@@ -94,7 +104,10 @@ class Scale(_Model):
     with two values of an option of its reader (`options`), is two grids. `pool` names the splits that methods
     choose from; `limits` keeps a stratified part of a split; `holdout` examples are cut from the training
     split first, as the split `validation`. `measures` are protocols that look at the selections, beside
-    `evaluation`, which looks at the trained models. `arms` names those to run, all by default;
+    `evaluation`, which looks at the trained models. `experts` are the trainings whose trajectories
+    distillation matches, in `expert_jobs` jobs, and `targets` is a signal that they, the students and the
+    trained models regress on instead of labels. `methods` holds parameters of
+    methods for this grid, by name; those of an arm go before them. `arms` names those to run, all by default;
     `arm_fractions` restricts single arms at this scale.
     """
 
@@ -108,10 +121,14 @@ class Scale(_Model):
     holdout: int = Field(default=0, strict=True, ge=0)
     proxy: Training
     training: Training
+    experts: Training | None = None
+    expert_jobs: Count = 1
+    targets: Use | None = None
     evaluation: Use
     transfer: Annotated[list[str], Once] = []
     measures: list[Use] = []
     signals: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = {}
     arms: Annotated[list[str], Field(min_length=1), Once] | None = None
     arm_fractions: dict[str, Annotated[list[float], Once]] = {}
 

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from winnow.distill import dd_ranking
+from winnow.distill.engine import dd_ranking
 from winnow.distill.engine.real import RealData
-from winnow.distill.engine.recipe import Examples, Network, Recipe, accuracy, fit, logits_of, tuned
-from winnow.distill.engine.synthetic import SyntheticSet
 from winnow.evidence.paired import mean_interval
 from winnow.train.engine.classifier import Classifier
+from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, logits_of, tuned
+from winnow.train.engine.synthetic import SyntheticSet
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 """The learning rates that DD-Ranking tries."""

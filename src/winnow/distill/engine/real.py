@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from winnow.data.dataset import Dataset
-from winnow.distill.engine.recipe import Examples
-from winnow.distill.engine.synthetic import SyntheticSet
 from winnow.errors import UserError
 from winnow.seeds import generator
+from winnow.train.engine.recipe import Examples
+from winnow.train.engine.synthetic import SyntheticSet
 
 PUBLISHED = {
     "mnist": ((0.1307,), (0.3081,)),

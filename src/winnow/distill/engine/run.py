@@ -1,186 +1,95 @@
-"""One ranking from files to files: read the set and the data, train, write what came out."""
+"""Run a distillation job: `s<seed>/synthetic.safetensors`, its history, and pictures of it on the way."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
 import torch
-from PIL import Image
 
-from winnow import provenance, registry
-from winnow.canonical import canonical_json, sha256_file, sha256_text
+from winnow import registry
 from winnow.data.dataset import Dataset
-from winnow.data.download import fetch
-from winnow.data.prepare import prepare
-from winnow.distill.engine.formats import read_pair
-from winnow.distill.engine.ranking import Arm, Options, scores, summary, sweep, train_arms
-from winnow.distill.engine.real import RealData, Units
-from winnow.distill.engine.recipe import Network, Recipe
-from winnow.distill.engine.synthetic import SyntheticSet
-from winnow.errors import UserError, unknown
-from winnow.plan.catalogue import load_catalogue
-from winnow.plan.code import ROOT
-from winnow.plan.config import Config
-from winnow.plan.yamlfile import validate
-from winnow.store import building, read_json, write_atomic, write_json
+from winnow.distill.engine.gallery import draw_gallery
+from winnow.distill.engine.learned import Distilled
+from winnow.distill.engine.view import DistillView
+from winnow.errors import UserError
+from winnow.plan.specs import DistillSpec
+from winnow.stage import Job
+from winnow.store import Artefact, load_array, verified, write_json
+from winnow.tables import read_table, write_table
 from winnow.train.engine.device import pick_device
-
-PREVIEW = 10
-"""Pictures of each class in the preview."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be ranked, and how."""
-
-    synthetic: Path
-    labels: Path | None
-    experiment: int
-    dataset: str
-    units: Units
-    statistics: str
-    zca: bool
-    model: str
-    model_params: dict[str, Any]
-    recipe: dict[str, Any]
-    options: Options
-
-    def identity(self) -> str:
-        """Return a text that is equal for equal requests on equal files."""
-        files = [path for path in (self.synthetic, self.labels) if path is not None]
-        digests = [_digest(path) for path in files]
-        return canonical_json(asdict(self) | {"synthetic": digests, "labels": None})
+from winnow.train.engine.recipe import Examples
+from winnow.train.engine.task import normalise, statistics, to_tensor
 
 
-def rank(request: Request, config: Config, device: str, out: Path, weight: float, percent: bool) -> None:
-    """Rank one set; prints the scores and writes them into `out`, which may hold a part of the runs already.
+def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
+    """Distill for every repetition of the spec; a killed job goes on from its last checkpoint."""
+    spec, device = job.spec, pick_device(job.device)
+    method = registry.load("distill", spec.method.name, "spec: method.name")
+    params = method.params(**spec.method.params)
+    data = Dataset.open(job.input(spec.data))
+    mean, std = statistics(data, device)
+    for seed in spec.seeds:
+        with artefact.timed(seed) as cost:
+            view = _view(job, data, seed, device, artefact, (mean, std))
+            found: Distilled = method.function(params, view)
+            _check(found, spec, view.label)
+            folder = artefact.folder(seed)
+            found.given.save(folder / "synthetic.safetensors")
+            write_table(folder / "history.parquet", found.history)
+            pictures = (found.snapshots * std.cpu()[:, None, None] + mean.cpu()[:, None, None]).clamp(0, 1)
+            draw_gallery(pictures, found.labels, found.iterations, folder / "preview.png")
+            facts = {"n": len(found.given.labels), "bytes_of_labels": found.given.bytes_of_labels}
+            write_json(folder / "facts.json", facts | {"step_size": found.given.step_size})
+            cost.wall_s += view.cost.wall_s
+            cost.cpu_s += view.cost.cpu_s
+    artefact.facts["device_used"] = str(device)
 
-    Raises `UserError` where the set does not fit the data, or `out` holds another ranking.
-    """
-    started = time.time()
-    recipe = validate(Recipe, request.recipe, "--recipe")
-    model = registry.load("models", request.model, "--model")
-    params = validate(model.params, request.model_params, "--model-params")
-    _check(request.options, weight)
-    data = open_dataset(request.dataset, config)
-    real = RealData.of(data, request.statistics, request.zca)
-    pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)
-    given = real.fitting(*pair, request.units, str(request.synthetic))
-    # What cannot be trained is told before hours of training.
-    real.random_rows(torch.bincount(given.labels, minlength=len(real.classes)), 0)
-    network = Network(model, params, len(real.classes), pick_device(device))
-    _, channels, size, _ = given.images.shape
-    network.fresh(channels, size, 0, "check")
-    done = _resumed(out, request)
-    _preview(given, real, out / "preview.png")
-    arms = [(Arm(row["data"], row["labels"], row["augmented"]), row["seed"]) for row in done]
-    for row in train_arms(given, real, recipe, network, request.options, arms):
-        done.append(row)
-        write_atomic(out / "runs.csv", pd.DataFrame(done).to_csv(index=False).encode())
-    runs = pd.DataFrame(done)
-    found = summary(scores(runs, weight, percent=percent))
-    facts = provenance.collect(ROOT, device, started, time.time())
-    write_atomic(out / "scores.csv", found.to_csv(index=False).encode())
-    write_atomic(out / "weights.csv", sweep(runs).to_csv(index=False).encode())
-    about = {
-        "weight": weight,
-        "percent": percent,
-        "examples": len(given.labels),
-        "bytes_of_labels": given.bytes_of_labels,
-        "recipe": recipe.model_dump(),
-        "provenance": facts,
+
+def _view(
+    job: Job[DistillSpec],
+    data: Dataset,
+    seed: int,
+    device: torch.device,
+    artefact: Artefact,
+    scale: tuple[torch.Tensor, torch.Tensor],
+) -> DistillView:
+    spec = job.spec
+    model = registry.load("models", spec.model.name, "spec: model.name")
+    arrays = {
+        name: load_array(job.input(reference), f"s{seed}/signal.npy")
+        for name, reference in spec.uses.items()
+        if reference.startswith("signals/")
     }
-    write_json(out / "ranking.json", {"identity": request.identity(), **about})
-    print(text(runs, found, sweep(runs)))
+    targets = arrays.pop("targets", None)
+    pixels = to_tensor(data.pool_images(), device).float().div_(255)
+    real = Examples(
+        normalise(pixels, *scale).contiguous(memory_format=torch.channels_last),
+        torch.from_numpy(data.pool_labels()).to(device),
+        targets=None if targets is None else torch.tensor(targets, dtype=torch.float32, device=device),
+    )
+    chosen = read_table(verified(job.input(spec.start), f"s{seed}/subset.parquet"))["index"][: spec.budget]
+    experts = [job.input(ref) for name, ref in spec.uses.items() if name.startswith("expert")]
+    return DistillView(
+        real=real,
+        start=torch.tensor(chosen.to_numpy(), dtype=torch.int64),
+        classes=len(data.classes),
+        model=model,
+        model_params=model.params(**spec.model.params),
+        experts=tuple(
+            verified(folder, str(path.relative_to(folder)))
+            for folder in experts
+            for path in sorted((folder / f"s{seed}").glob("expert_*.safetensors"))
+        ),
+        signals=arrays,
+        root_seed=spec.root_seed,
+        seed=seed,
+        device=device,
+        checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
+        label=f"{job.output.name} s{seed}",
+    )
 
 
-def _check(options: Options, weight: float) -> None:
-    """Refuse numbers that are out of range."""
-    for name, value in (("--seeds", options.seeds), ("--full-data-steps", options.real_steps)):
-        if value is not None and value < 1:
-            raise UserError(f"{name}: {value} is not accepted; at least 1.")
-    if not 0 <= weight <= 1:
-        raise UserError(f"--weight: {weight} is not accepted; from 0 to 1.")
-
-
-def text(runs: pd.DataFrame, found: pd.DataFrame, weights: pd.DataFrame) -> str:
-    """Return the tables for the screen: accuracies in per cent per arm, scores, scores by weight."""
-    lines = ["", "test accuracy, last step (%, mean and 95 % interval over seeds)"]
-    for _, own in runs.groupby(["data", "labels", "augmented"], sort=False):
-        (row,) = summary(own[["test_accuracy"]]).to_dict("records")
-        mean, low, high = (100 * row[key] for key in ("mean", "low", "high"))
-        rates = ", ".join(f"{rate:g}" for rate in sorted(own["lr"].unique()))
-        first = own.iloc[0]
-        arm = str(Arm(first["data"], first["labels"], first["augmented"]))
-        about = f"{first['examples']:,} examples, {first['steps']:,} steps, lr {rates}"
-        lines.append(f"  {arm:<38} {mean:6.2f}  [{low:6.2f}, {high:6.2f}]  {about}")
-    lines += [
-        "",
-        "scores (HLR lower is better, the others higher; LRS and ARS of no gain and no loss: 0.2689)",
-    ]
-    for row in found.to_dict("records"):
-        name, mean, low, high = row["quantity"].upper(), row["mean"], row["low"], row["high"]
-        lines.append(f"  {name:<38} {mean:7.4f}  [{low:7.4f}, {high:7.4f}]")
-    if len(weights.columns) > 1:
-        lines += ["", "scores by weight, which is arbitrary"]
-        lines += [f"  {line}" for line in weights.round(4).to_string(index=False).splitlines()]
-    return "\n".join(lines)
-
-
-def open_dataset(name: str, config: Config) -> Dataset:
-    """Return a dataset, fetched and decoded if it is not there: published splits, all examples."""
-    catalogue = load_catalogue(ROOT / "datasets.yaml")
-    if name not in catalogue:
-        raise unknown("dataset", name, catalogue, "--dataset")
-    entry = catalogue[name]
-    results = config.scale_folder.parent
-    files = {file: results / "data" / place for file, place in entry.sources().items()}
-    for file in entry.files:
-        if not files[file.name].is_file():
-            files[file.name].parent.mkdir(parents=True, exist_ok=True)
-            fetch(name, file, files[file.name], config.mirror_folder)
-    content = canonical_json(entry.content())
-    folder = results / "rank" / "prepare" / f"{name}-{sha256_text(content)[:8]}"
-    if not (folder / "dataset.json").is_file():
-        with building(folder, {"entry": content}) as artefact:
-            if artefact is not None:
-                prepare(entry, files, artefact.out)
-    return Dataset.open(folder, results / "data")
-
-
-def _resumed(out: Path, request: Request) -> list[dict[str, Any]]:
-    """Return the rows of runs that are there; refuses a folder with those of another request."""
-    out.mkdir(parents=True, exist_ok=True)
-    mark = out / "request.json"
-    if mark.is_file() and read_json(mark)["identity"] != request.identity():
-        raise UserError(f"{out}: holds another ranking. Name another folder: --output FOLDER")
-    write_json(mark, {"identity": request.identity()})
-    runs = out / "runs.csv"
-    rows = pd.read_csv(runs).to_dict("records") if runs.is_file() else []
-    return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return sha256_text(canonical_json([[str(f.relative_to(path)), sha256_file(f)] for f in files]))
-    return sha256_file(path) if path.is_file() else ""
-
-
-def _preview(given: SyntheticSet, real: RealData, path: Path) -> None:
-    """Draw up to ten pictures of each class, a class per row."""
-    chosen = [(given.labels == label).nonzero().flatten()[:PREVIEW] for label in range(len(real.classes))]
-    columns = max(len(rows) for rows in chosen)
-    _, channels, height, width = given.images.shape
-    sheet = torch.ones(len(chosen), columns, channels, height, width)
-    for line, rows in enumerate(chosen):
-        sheet[line, : len(rows)] = real.space.picture(given.images[rows])
-    grid = sheet.permute(0, 3, 1, 4, 2).reshape(len(chosen) * height, columns * width, channels)
-    pixels = (grid * 255).round().byte().numpy()
-    image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
-    zoom = max(1, 64 // height)
-    image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST).save(path)
+def _check(found: Distilled, spec: DistillSpec, label: str) -> None:
+    """Refuse a set that is not what was asked for."""
+    if len(found.given.images) != spec.budget:
+        raise UserError(f"{label}: {len(found.given.images)} examples were made, the budget is {spec.budget}")
+    if not bool(torch.isfinite(found.given.images).all()):
+        raise UserError(f"{label}: some pixels are not finite; lower `lr_images` in the suite")

@@ -76,3 +76,9 @@ def towers(proxy: Proxy) -> Any:
     if not hasattr(model, "text"):
         raise UserError(f"{proxy.folder}: the proxy reads no captions; give `proxy` the trainer clip.")
     return model
+
+
+def representations(proxy: Proxy) -> np.ndarray:
+    """Return the encoder's outputs for the pool, (n, d) float32."""
+    mean, std = statistics(proxy.data, proxy.device)
+    return features(proxy.load().encoder, proxy.data.pool_images(), mean, std).numpy()

@@ -28,13 +28,18 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.encoder(images)
         with torch.autocast(features.device.type, enabled=False):
-            return self.head(features.float())  # type: ignore[no-any-return]
+            return self.head(features.to(self.head.weight.dtype))  # type: ignore[no-any-return]
 
 
-def build_classifier(task: Task) -> Classifier:
-    """Return the model with initial weights that depend on (root seed, repetition, context) alone."""
-    torch.manual_seed(derive(task.root_seed, "init", task.seed, *task.context))
-    model = assemble(task.model, task.model_params, task.channels, task.size, task.classes)
+def build_classifier(task: Task, outputs: int | None = None, number: int | None = None) -> Classifier:
+    """Return the model with initial weights that depend on (root seed, repetition, context, number) alone.
+
+    outputs: how many; None for one per class. number: of several models of one task.
+    """
+    context = task.context if number is None else (*task.context, number)
+    torch.manual_seed(derive(task.root_seed, "init", task.seed, *context))
+    outputs = task.classes if outputs is None else outputs
+    model = assemble(task.model, task.model_params, task.channels, task.size, outputs)
     return model.to(task.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload,no-any-return]
 
 
@@ -44,11 +49,11 @@ def assemble(model: Plugin, params: Params, channels: int, size: int, classes: i
 
 
 def load_classifier(
-    folder: Path, seed: int, model: Plugin, params: Params, channels: int, size: int, classes: int
+    folder: Path, seed: int, model: Plugin, params: Params, channels: int, size: int
 ) -> Classifier:
     """Load one repetition's model in evaluation mode; the file is verified first."""
     weights = load_file(verified(folder, f"s{seed}/model.safetensors"))
-    network = assemble(model, params, channels, size, classes)
+    network = assemble(model, params, channels, size, len(weights["head.bias"]))
     network.load_state_dict(weights)
     return network.eval()
 

@@ -159,7 +159,7 @@ class Loop:
     def _step(self, step: int, rows: Tensor) -> Tensor:
         rate, seed = self.schedule(step), self.passes.augmentation_seed(step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
 
         def loss_with_gradient() -> Tensor:
             torch.manual_seed(seed)

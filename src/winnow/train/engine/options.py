@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from winnow.registry import Params
 
@@ -31,3 +31,35 @@ class AugmentParams(Params):
     colour: float = Field(default=0.5, ge=0, le=1)
     greyscale: float = Field(default=0.2, ge=0, le=1)
     rotation: float = Field(default=0.0, ge=0, le=180)
+
+
+TRANSFORMS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+"""What differentiable augmentation (DSA) may do to a batch."""
+
+
+def known_strategy(names: str) -> str:
+    """Return a strategy of differentiable augmentation, or refuse it with what is accepted."""
+    if names and not set(names.split("_")) <= set(TRANSFORMS):
+        raise ValueError(f"accepted: '', or some of {'_'.join(TRANSFORMS)} joined by _")
+    return names
+
+
+Strategy = Annotated[str, AfterValidator(known_strategy)]
+"""Some of `TRANSFORMS`, joined by _, or nothing."""
+
+
+class RecipeParams(Params):
+    """How a network is trained on a distilled set. Defaults: the evaluation of DC, DSA and DM (Zhao et al.).
+
+    schedule: `step` divides the rate by ten after half of the run. temperature: of soft labels given as
+    logits or by a teacher.
+    """
+
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["step", "cosine", "constant"] = "step"
+    augment: Strategy = "_".join(TRANSFORMS)
+    temperature: float = Field(default=1.0, gt=0)
+    precision: Precision = "auto"

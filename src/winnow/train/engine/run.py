@@ -13,9 +13,10 @@ from winnow.data.dataset import Dataset
 from winnow.errors import UserError
 from winnow.plan.specs import TrainSpec
 from winnow.stage import Job
-from winnow.store import Artefact, Cost, read_json, verified
+from winnow.store import Artefact, Cost, load_array, read_json, verified
 from winnow.train.engine.folds import folds_of
 from winnow.train.engine.parallel import joined, processes, total
+from winnow.train.engine.synthetic import SyntheticSet
 from winnow.train.engine.task import Task, statistics, to_tensor
 
 
@@ -39,11 +40,16 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
     counts = {}
     for seed in spec.seeds:
         with artefact.timed(seed) as cost:
+            synthetic, targets = _synthetic(job, seed), _targets(job, seed, part.pool_size)
             rows, weights, rounds = _rows(job, seed, part)
+            if synthetic is not None:
+                rows = np.arange(len(synthetic.labels))
             counts[str(seed)] = len(rows) // rounds
             task = Task(
                 images=images,
                 labels=labels,
+                targets=targets,
+                synthetic=synthetic,
                 rows=torch.from_numpy(rows).to(device),
                 weights=None if weights is None else torch.from_numpy(weights).to(device),
                 captions=part.pool_captions,
@@ -75,6 +81,25 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
     artefact.facts["examples"] = counts
     artefact.facts["device_used"] = str(device)
     artefact.facts["processes"] = processes()
+
+
+def _synthetic(job: Job[TrainSpec], seed: int) -> SyntheticSet | None:
+    if job.spec.synthetic is None:
+        return None
+    return SyntheticSet.load(verified(job.input(job.spec.synthetic), f"s{seed}/synthetic.safetensors"))
+
+
+def _targets(job: Job[TrainSpec], seed: int, n: int) -> torch.Tensor | None:
+    """Return what to regress on, (n, d) float32, or None."""
+    if job.spec.targets is None:
+        return None
+    folder = job.input(job.spec.targets)
+    found = np.array(load_array(folder, f"s{seed}/signal.npy"), np.float32)
+    if found.ndim != 2 or len(found) != n:
+        raise UserError(
+            f"{folder}: targets are {found.shape}, but there are {n} examples; give a signal of rows."
+        )
+    return torch.from_numpy(found)
 
 
 def _rows(job: Job[TrainSpec], seed: int, data: Dataset) -> tuple[np.ndarray, np.ndarray | None, int]:

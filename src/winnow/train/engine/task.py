@@ -16,6 +16,7 @@ from winnow.data.lazy import ImageSource
 from winnow.errors import UserError
 from winnow.registry import Params, Plugin
 from winnow.store import Cost
+from winnow.train.engine.synthetic import SyntheticSet
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,15 @@ class Task:
     """One repetition of a training job.
 
     images: (n, c, h, w) uint8, the whole pool, or where it stays in shards what decodes it. labels: (n,)
-    int64, -1 where there is none. rows: (m,) int64 positions of the subset in the pool, repeated where an
-    example counts twice; with `rounds` above 1 they are that many subsets of equal size, one per epoch in
-    turn. weights: (m,) float32, or None where all are 1. captions: returns the captions of each of the n
-    examples. steps_as: number of examples whose epochs set the number of steps (equal-step training), or
-    None. context: names the random draws of a proxy, so that it shares none with the models it selects for.
-    heldout: returns the images, as `images`, of the splits that this model is measured on: none for a
-    proxy, else the test split and a validation split if there is one. scoring: what that measuring costs,
-    which counts as evaluation.
+    int64, -1 where there is none. targets: (n, d) float32 that the model regresses on instead, or None.
+    synthetic: a set to train on instead of the pool, or None. rows: (m,) int64 positions of the subset in
+    the pool, repeated where an example counts twice; with `rounds` above 1 they are that many subsets of
+    equal size, one per epoch in turn. weights: (m,) float32, or None where all are 1. captions: returns the
+    captions of each of the n examples. steps_as: number of examples whose epochs set the number of steps
+    (equal-step training), or None. context: names the random draws of a proxy, so that it shares none with
+    the models it selects for. heldout: returns the images, as `images`, of the splits that this model is
+    measured on: none for a proxy, else the test split and a validation split if there is one. scoring: what
+    that measuring costs, which counts as evaluation.
     """
 
     images: Tensor | ImageSource
@@ -59,6 +61,8 @@ class Task:
     cost: Cost
     heldout: Callable[[], dict[str, Tensor]]
     scoring: Cost
+    targets: Tensor | None = None
+    synthetic: SyntheticSet | None = None
 
     def total_steps(self, drop_last: bool) -> int:
         """Return the number of optimiser steps: whole epochs, and as many as hold `min_steps`."""

@@ -31,5 +31,5 @@ def load_trained(folder: Path, seed: int, data: Dataset) -> nn.Module:
 
         return load_towers(folder, seed, params, size)
     if "head.weight" in names:
-        return load_classifier(folder, seed, network, params, channels, size, len(data.classes))
+        return load_classifier(folder, seed, network, params, channels, size)
     return load_contrastive(folder, seed, network, params, channels, size)

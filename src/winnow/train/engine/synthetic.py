@@ -16,25 +16,30 @@ from winnow.errors import UserError
 class SyntheticSet:
     """images: (n, c, h, w) float32, as a network is shown them. labels: (n,) int64. soft: (n, classes)
     float32, rows that sum to 1, or None. step_size: the learned step size of the inner loop, or None.
+    targets: (n, d) float32 to regress on instead of labels, or None.
     """
 
     images: Tensor
     labels: Tensor
     soft: Tensor | None = None
     step_size: float | None = None
+    targets: Tensor | None = None
 
     @property
     def bytes_of_labels(self) -> int:
         """What the labels take on disk: soft ones can outweigh the images."""
         return sum(
-            part.numel() * part.element_size() for part in (self.labels, self.soft) if part is not None
+            part.numel() * part.element_size()
+            for part in (self.labels, self.soft, self.targets)
+            if part is not None
         )
 
     def save(self, path: Path) -> None:
         """Write a safetensors file that `load` reads."""
         tensors = {"images": self.images.contiguous(), "labels": self.labels}
-        if self.soft is not None:
-            tensors["soft"] = self.soft.contiguous()
+        for name, part in (("soft", self.soft), ("targets", self.targets)):
+            if part is not None:
+                tensors[name] = part.contiguous()
         if self.step_size is not None:
             tensors["step_size"] = torch.tensor(self.step_size, dtype=torch.float32)
         save_file(tensors, path)
@@ -46,4 +51,6 @@ class SyntheticSet:
             raise UserError(f"{path}: has no `images` and `labels`, but {', '.join(sorted(tensors))}.")
         size = tensors.get("step_size")
         step_size = None if size is None else float(size)
-        return cls(tensors["images"], tensors["labels"], tensors.get("soft"), step_size)
+        return cls(
+            tensors["images"], tensors["labels"], tensors.get("soft"), step_size, tensors.get("targets")
+        )

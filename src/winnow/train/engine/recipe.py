@@ -10,51 +10,32 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from winnow.distill.engine.dsa import TRANSFORMS, augment
 from winnow.errors import UserError, one_of
 from winnow.registry import Params, Plugin
 from winnow.seeds import derive
 from winnow.train.engine.classifier import BATCH, Classifier, assemble
 from winnow.train.engine.device import autocast_dtype
+from winnow.train.engine.dsa import augment
 from winnow.train.engine.loop import Loop, Passes, Schedule
-from winnow.train.engine.options import Precision
+from winnow.train.engine.options import RecipeParams
 from winnow.train.engine.task import steps_per_epoch
 
 ROOT_SEED = 0
 
 
-class Recipe(Params):
-    """Defaults: the evaluation of DC, DSA and DM (Zhao et al.), which most published numbers use.
-
-    steps: instead of epochs. schedule: `step` divides the rate by ten after half of the run. temperature: of
-    soft labels given as logits or by a teacher.
-    """
+class Recipe(RecipeParams):
+    """With the length of a training; steps: instead of epochs."""
 
     epochs: int = Field(default=1000, ge=1)
     steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=256, ge=1)
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(default=0.01, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["step", "cosine", "constant"] = "step"
-    augment: str = "color_crop_cutout_flip_scale_rotate"
-    temperature: float = Field(default=1.0, gt=0)
-    precision: Precision = "auto"
-
-    @field_validator("augment")
-    @classmethod
-    def _known(cls, names: str) -> str:
-        if names and not set(names.split("_")) <= set(TRANSFORMS):
-            raise ValueError(f"accepted: '', or some of {'_'.join(TRANSFORMS)} joined by _")
-        return names
 
     def total_steps(self, examples: int) -> int:
         each = steps_per_epoch(examples, self.batch_size, drop_last=False)
@@ -64,12 +45,13 @@ class Recipe(Params):
 @dataclass(frozen=True)
 class Examples:
     """What a network is trained or tested on. images: (n, c, h, w) float32 as it is shown them. labels: (n,)
-    int64. soft: (n, classes) float32, or None.
+    int64. soft: (n, classes) float32, or None. targets: (n, d) float32 to regress on instead, or None.
     """
 
     images: Tensor
     labels: Tensor
     soft: Tensor | None = None
+    targets: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -78,7 +60,12 @@ class Examples:
         return Examples(self.images, self.labels)
 
     def take(self, rows: Tensor) -> Examples:
-        return Examples(self.images[rows], self.labels[rows], None if self.soft is None else self.soft[rows])
+        more = [None if part is None else part[rows] for part in (self.soft, self.targets)]
+        return Examples(self.images[rows], self.labels[rows], *more)
+
+    def to(self, device: torch.device) -> Examples:
+        parts = (self.images, self.labels, self.soft, self.targets)
+        return Examples(*[None if part is None else part.to(device) for part in parts])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -110,35 +97,54 @@ def fit(examples: Examples, recipe: Recipe, network: Network, seed: int, label: 
     """
     channels, size = examples.images.shape[1:3]
     model = network.fresh(channels, size, seed, "init").train()
-    random = torch.Generator()
+    passes = Passes(len(examples), recipe.batch_size, ROOT_SEED, seed, ("rank",), drop_last=False)
     steps = recipe.total_steps(len(examples))
-    on = examples.images.to(network.device)
-    labels = examples.labels.to(network.device)
-    soft = None if examples.soft is None else examples.soft.to(network.device)
+    with tempfile.TemporaryDirectory(prefix="winnow-rank-") as folder:
+        checkpoint = Path(folder) / "checkpoint.safetensors"
+        training(model, examples.to(network.device), recipe, passes, steps, checkpoint, label).run()
+    return model.eval()
+
+
+def training(
+    model: Classifier,
+    examples: Examples,
+    recipe: RecipeParams,
+    passes: Passes,
+    steps: int,
+    checkpoint: Path,
+    label: str,
+    **more: Any,
+) -> Loop:
+    """Return the training of a network on examples that are where it is; `run` does it.
+
+    more: of the loop's, such as `after_step`.
+    """
+    device, random = examples.images.device, torch.Generator()
 
     def step_loss(rows: Tensor, step: int) -> Tensor:
-        random.manual_seed(derive(ROOT_SEED, "augmentation", seed, "rank", step))
-        with torch.autocast(network.device.type, enabled=False):
-            images = augment(on[rows], recipe.augment, random)
-        logits = model(images.contiguous(memory_format=torch.channels_last))
-        if soft is None:
-            return functional.cross_entropy(logits, labels[rows])
-        return _soft_loss(logits, soft[rows], recipe.temperature)
+        random.manual_seed(passes.augmentation_seed(step))
+        shown = examples.take(rows)
+        with torch.autocast(device.type, enabled=False):
+            images = augment(shown.images, recipe.augment, random)
+        outputs = model(images.contiguous(memory_format=torch.channels_last))
+        if shown.targets is not None:
+            return functional.mse_loss(outputs, shown.targets)
+        if shown.soft is not None:
+            return _soft_loss(outputs, shown.soft, recipe.temperature)
+        return functional.cross_entropy(outputs, shown.labels)
 
-    with tempfile.TemporaryDirectory(prefix="winnow-rank-") as folder:
-        loop = Loop(
-            model=model,
-            optimiser=_optimiser(recipe, model),
-            schedule=_schedule(recipe, steps),
-            step_loss=step_loss,
-            passes=Passes(len(examples), recipe.batch_size, ROOT_SEED, seed, ("rank",), drop_last=False),
-            device=network.device,
-            dtype=autocast_dtype(recipe.precision, network.device),
-            checkpoint=Path(folder) / "checkpoint.safetensors",
-            label=label,
-        )
-        loop.run()
-    return model.eval()
+    return Loop(
+        model=model,
+        optimiser=_optimiser(recipe, model),
+        schedule=_schedule(recipe, steps),
+        step_loss=step_loss,
+        passes=passes,
+        device=device,
+        dtype=autocast_dtype(recipe.precision, device),
+        checkpoint=checkpoint,
+        label=label,
+        **more,
+    )
 
 
 def _soft_loss(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
@@ -148,7 +154,7 @@ def _soft_loss(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
     return -(soft * (logits / temperature).log_softmax(1)).sum(1).mean() * temperature**2
 
 
-def _optimiser(recipe: Recipe, model: Classifier) -> torch.optim.Optimizer:
+def _optimiser(recipe: RecipeParams, model: Classifier) -> torch.optim.Optimizer:
     if recipe.optimiser == "adamw":
         return torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
@@ -156,13 +162,13 @@ def _optimiser(recipe: Recipe, model: Classifier) -> torch.optim.Optimizer:
     )
 
 
-def _schedule(recipe: Recipe, steps: int) -> Schedule:
+def _schedule(recipe: RecipeParams, steps: int) -> Schedule:
     milestones = (steps // 2 + 1,) if recipe.schedule == "step" else ()
     return Schedule(recipe.lr, steps, recipe.schedule == "cosine", milestones=milestones)
 
 
 @torch.no_grad()
-def logits_of(model: Classifier, images: Tensor, recipe: Recipe, device: torch.device) -> Tensor:
+def logits_of(model: Classifier, images: Tensor, recipe: RecipeParams, device: torch.device) -> Tensor:
     """Return the logits (n, classes) float32, on the processor."""
     dtype = autocast_dtype(recipe.precision, device)
     found = []

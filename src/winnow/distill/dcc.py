@@ -1,0 +1,26 @@
+"""DCC: gradient matching for the sum of all classes, so that what tells them apart counts too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from winnow.distill.engine.params import GradientParams
+from winnow.registry import plugin
+
+if TYPE_CHECKING:
+    from winnow.distill.engine.learned import Distilled
+    from winnow.distill.engine.view import DistillView
+
+
+class DCCParams(GradientParams):
+    """The published settings for 10 images per class."""
+
+    together: bool = True
+
+
+@plugin(params=DCCParams, source="Lee et al. 2022, arXiv 2202.02916")
+def distill(params: DCCParams, view: DistillView) -> Distilled:
+    """Return the set after the last iteration."""
+    from winnow.distill.engine.gradients import match_gradients
+
+    return match_gradients(params, view)

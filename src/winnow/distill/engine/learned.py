@@ -1,0 +1,143 @@
+"""A synthetic set that is learned: its pixels, its targets, its step size, and the loop that moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from winnow.distill.engine.objective import one_hot
+from winnow.distill.engine.params import PixelParams
+from winnow.distill.engine.view import DistillView
+from winnow.train.engine.loop import Loop, Passes, Schedule
+from winnow.train.engine.synthetic import SyntheticSet
+
+SNAPSHOTS, SHOWN = 6, 100
+"""How often the pictures are kept on the way, and how many of them."""
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """The set, its history (iteration, loss, step_size), and pictures on the way.
+
+    snapshots: (k, n, c, h, w) after `iterations` (k,); labels of the n examples shown.
+    """
+
+    given: SyntheticSet
+    history: pd.DataFrame
+    snapshots: Tensor
+    iterations: list[int]
+    labels: Tensor
+
+
+class LearnedSet(nn.Module):
+    """What is learned. targets: (m, d), soft labels or what is regressed on; moved only if asked to."""
+
+    def __init__(self, images: Tensor, labels: Tensor, targets: Tensor, step_size: float | None) -> None:
+        super().__init__()
+        self.images = nn.Parameter(images)
+        self.targets = nn.Parameter(targets)
+        self.labels = labels
+        self.step_size = None if step_size is None else nn.Parameter(torch.tensor(step_size).to(images))
+
+    @classmethod
+    def begin(cls, view: DistillView, params: PixelParams, step_size: float | None = None) -> LearnedSet:
+        """Return a set that starts from real examples, or from noise with their labels."""
+        start = view.real.take(view.start.to(view.device))
+        images = start.images.clone()
+        if params.init == "noise":
+            random = torch.Generator().manual_seed(view.derive("init", "noise"))
+            images = torch.randn(images.shape, generator=random).to(images)
+        targets = start.targets if start.targets is not None else one_hot(start.labels, view.classes)
+        return cls(images, start.labels, targets.clone(), step_size)
+
+    def members(self, classes: int) -> list[Tensor]:
+        return [(self.labels == label).nonzero().flatten() for label in range(classes)]
+
+
+def learn(
+    view: DistillView,
+    params: PixelParams,
+    learned: LearnedSet,
+    iterations: int,
+    loss_of: Callable[[int], Tensor],
+    rates: dict[str, float],
+    soft: bool = False,
+    extras: dict[str, Tensor] | None = None,
+    after_step: Callable[[int], None] | None = None,
+) -> Distilled:
+    """Minimise `loss_of(iteration)` by SGD with momentum, and return the set after the last iteration.
+
+    rates: of each part of the set by name; one that has none stays as it is. soft: whether its targets are
+    soft labels (or to be regressed on) and not one class. extras: further tensors that a resumed run needs.
+    """
+    parts = {name: getattr(learned, name) for name in rates}
+    for name, parameter in learned.named_parameters():
+        parameter.requires_grad_(name in parts)
+    groups = [{"params": [part], "scale": rates[name]} for name, part in parts.items()]
+    shown = _shown(learned, view.classes)
+    kept_at = sorted({round(share * iterations) for share in np.linspace(0, 1, SNAPSHOTS)})
+    snapshots = torch.zeros(len(kept_at), len(shown), *learned.images.shape[1:])
+    snapshots[0] = learned.images.detach()[shown].cpu()
+    trace = torch.zeros(iterations)
+
+    def after(step: int) -> None:
+        if learned.step_size is not None:
+            trace[step] = learned.step_size.detach().cpu()
+        if step + 1 in kept_at:
+            snapshots[kept_at.index(step + 1)] = learned.images.detach()[shown].cpu()
+        if after_step is not None:
+            after_step(step)
+
+    loop = Loop(
+        model=learned,
+        optimiser=torch.optim.SGD(groups, lr=1.0, momentum=params.momentum),
+        schedule=Schedule(1.0, iterations, cosine=False),
+        step_loss=lambda rows, step: loss_of(step),
+        passes=Passes(1, 1, view.root_seed, view.seed, ("distill",)),
+        device=view.device,
+        dtype=None,
+        checkpoint=view.checkpoint,
+        label=view.label,
+        extras={"snapshots": snapshots, "trace": trace, **(extras or {})},
+        after_step=after,
+    )
+    losses = loop.run()[:, 0]
+    view.cost.wall_s += loop.carried["wall_s"]
+    view.cost.cpu_s += loop.carried["cpu_s"]
+    history = {"iteration": range(1, iterations + 1), "loss": losses.numpy()}
+    if learned.step_size is not None:
+        history["step_size"] = trace.numpy()
+    return Distilled(
+        finished(view, learned, soft),
+        pd.DataFrame(history),
+        snapshots,
+        kept_at,
+        learned.labels[shown].cpu(),
+    )
+
+
+def finished(view: DistillView, learned: LearnedSet, soft: bool) -> SyntheticSet:
+    """Return what was learned, on the processor."""
+    images, targets = (part.detach().cpu().contiguous() for part in (learned.images, learned.targets))
+    step_size = None if learned.step_size is None else float(learned.step_size.detach())
+    regresses = view.real.targets is not None
+    return SyntheticSet(
+        images,
+        learned.labels.cpu(),
+        soft=targets if soft and not regresses else None,
+        step_size=step_size,
+        targets=targets if regresses else None,
+    )
+
+
+def _shown(learned: LearnedSet, classes: int) -> Tensor:
+    """Return the examples whose pictures are kept: equally many of each class, as far as there are."""
+    each = max(1, SHOWN // max(1, classes))
+    rows = [members[:each] for members in learned.members(classes)]
+    found = torch.cat(rows)[:SHOWN] if any(len(part) for part in rows) else torch.arange(SHOWN)
+    return found[found < len(learned.images)]

@@ -1,0 +1,63 @@
+"""Parameter groups that methods of distillation share. Imports no torch: the planner reads them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from winnow.registry import Params
+from winnow.train.engine.options import TRANSFORMS, Strategy
+
+ALL = "_".join(TRANSFORMS)
+
+
+class PixelParams(Params):
+    """How pixels are learned, by SGD. init: what they start from, the real examples or Gaussian noise."""
+
+    iterations: int = Field(default=5000, ge=1)
+    lr_images: float = Field(default=1.0, gt=0)
+    momentum: float = Field(default=0.5, ge=0, lt=1)
+    init: Literal["real", "noise"] = "real"
+    augment: Strategy = ALL
+
+
+class TrajectoryParams(PixelParams):
+    """How students follow experts.
+
+    student_steps: steps N of the student. expert_epochs: epochs M of the expert that these stand for.
+    max_start: the first epoch that no student starts from. batch_size: synthetic examples per step (None:
+    all). step_size: what the learned step size starts from. lr_labels: of soft labels or targets; 0 leaves
+    them as they are. gradient: `exact`, or `frozen` as TESLA computes it. experts: which of them are
+    followed. memory: `recursion` through kept weights, or the `graph` of all steps.
+    """
+
+    student_steps: int = Field(default=30, ge=1)
+    expert_epochs: int = Field(default=2, ge=1)
+    max_start: int = Field(default=15, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
+    step_size: float = Field(default=0.01, gt=0)
+    lr_step_size: float = Field(default=1e-5, ge=0)
+    lr_labels: float = Field(default=0.0, ge=0)
+    gradient: Literal["exact", "frozen"] = "exact"
+    experts: Literal["all", "first"] = "all"
+    memory: Literal["recursion", "graph"] = "recursion"
+
+
+class GradientParams(PixelParams):
+    """How networks that train on the synthetic set compare its gradients with real ones.
+
+    Every network is compared `rounds` times and trained for `epochs` epochs on the synthetic set in
+    between, at rate `lr_network`. batch_real: real images per class and comparison. together: compare the
+    gradient of all classes as one, from round `warm_up` on.
+    """
+
+    iterations: int = Field(default=1000, ge=1)
+    lr_images: float = Field(default=0.1, gt=0)
+    rounds: int = Field(default=10, ge=1)
+    epochs: int = Field(default=50, ge=0)
+    lr_network: float = Field(default=0.01, gt=0)
+    batch_train: int = Field(default=256, ge=1)
+    batch_real: int = Field(default=256, ge=1)
+    together: bool = False
+    warm_up: int = Field(default=0, ge=0)

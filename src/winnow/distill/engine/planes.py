@@ -1,0 +1,165 @@
+"""Instance norm, ReLU and 2 x 2 mean pooling as one operation, with its first and second derivatives.
+
+An image's channel is a plane of h x w numbers z. With its mean m and r = 1 / sqrt(variance + 1e-5):
+
+    n = r (z - m),   u = scale n + shift,   p = mean over 2 x 2 of max(u, 0)
+
+Written out because the automatic second derivative of such a block walks over its planes dozens of times,
+which takes most of a distillation's time on processors. All functions take and give images that are
+channels last in memory: large ones on processors through compiled loops, which read each plane while it is
+in the cache, else through torch. A dot, as in `dz`, marks the derivative along a direction in which inputs
+and parameters move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+EPSILON = 1e-5
+WORTH_COMPILING = 2**17
+"""Numbers below which torch is as fast as loops that have to be compiled, or read from the disk, first."""
+
+
+@dataclass(frozen=True)
+class Planes:
+    """What the forward direction keeps: z (b, c, h, w), and mean and r (b, c)."""
+
+    z: Tensor
+    mean: Tensor
+    r: Tensor
+
+
+@dataclass(frozen=True)
+class Moving:
+    """How planes move along a direction: dz (b, c, h, w), and the means of dz and of n dz (b, c)."""
+
+    dz: Tensor
+    mean: Tensor
+    correlation: Tensor
+
+
+def by_loops(z: Tensor) -> bool:
+    """Whether planes are computed by compiled loops."""
+    return z.device.type == "cpu" and z.numel() >= WORTH_COMPILING
+
+
+def forward(z: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Planes]:
+    """Return the pooled images (b, c, h // 2, w // 2), and what the other directions need."""
+    if by_loops(z):
+        pooled, mean, r = _pooled(z), *_two(z)
+        _loops().forward(*_arrays(z, scale, shift, pooled, mean, r))
+        return pooled, Planes(z, mean, r)
+    variance, mean = torch.var_mean(z, (2, 3), correction=0)
+    planes = Planes(z, mean, (variance + EPSILON).rsqrt())
+    return _pool(_normal(planes) * _wide(scale) + _wide(shift), None), planes
+
+
+def backward(planes: Planes, scale: Tensor, shift: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the derivatives by z, scale and shift, given `g`, the one by the pooled images."""
+    if by_loops(planes.z):
+        out, (gs, gb) = torch.empty_like(planes.z), _two(planes.z)
+        _loops().backward(*_arrays(planes.z, planes.mean, planes.r, scale, shift, g, out, gs, gb))
+        return out, gs.sum(0), gb.sum(0)
+    n, gu = _normal(planes), _unpool(planes, scale, shift, g)
+    return _through_norm(planes, n, gu * _wide(scale)), (gu * n).sum((0, 2, 3)), gu.sum((0, 2, 3))
+
+
+def forward_along(
+    planes: Planes, scale: Tensor, shift: Tensor, dz: Tensor, dscale: Tensor, dshift: Tensor
+) -> tuple[Tensor, Moving]:
+    """Return how the pooled images move, and what `backward_along` needs."""
+    if by_loops(dz):
+        pooled, mean, correlation = _pooled(dz), *_two(dz)
+        kept = (planes.z, planes.mean, planes.r)
+        _loops().forward_along(*_arrays(*kept, scale, shift, dz, dscale, dshift, pooled, mean, correlation))
+        return pooled, Moving(dz, mean, correlation)
+    n = _normal(planes)
+    moving = Moving(dz, dz.mean((2, 3)), (n * dz).mean((2, 3)))
+    du = _wide(dscale) * n + _wide(scale) * _normal_along(planes, n, moving) + _wide(dshift)
+    return _pool(du, n * _wide(scale) + _wide(shift) > 0), moving
+
+
+def backward_along(
+    planes: Planes, moving: Moving, scale: Tensor, shift: Tensor, dscale: Tensor, g: Tensor, dg: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the derivative by z, and how those by z, scale and shift move; dg is how g moves."""
+    if by_loops(planes.z):
+        out, dout, (ds, db) = torch.empty_like(planes.z), torch.empty_like(planes.z), _two(planes.z)
+        kept = (planes.z, planes.mean, planes.r, moving.dz, moving.mean, moving.correlation)
+        _loops().backward_along(*_arrays(*kept, scale, shift, dscale, g, dg, out, dout, ds, db))
+        return out, dout, ds.sum(0), db.sum(0)
+    n, gu, dgu = _normal(planes), *(_unpool(planes, scale, shift, part) for part in (g, dg))
+    dn = _normal_along(planes, n, moving)
+    gn, dgn = gu * _wide(scale), dgu * _wide(scale) + gu * _wide(dscale)
+    out, r = _through_norm(planes, n, gn), planes.r[:, :, None, None]
+    means = [part.mean((2, 3), keepdim=True) for part in (gn * n, dgn, dgn * n + gn * dn)]
+    dout = r * (dgn - means[1] - dn * means[0] - n * means[2])
+    dout -= r * moving.correlation[:, :, None, None] * out
+    return out, dout, (dgu * n + gu * dn).sum((0, 2, 3)), dgu.sum((0, 2, 3))
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None]
+
+
+def _normal(planes: Planes) -> Tensor:
+    return (planes.z - planes.mean[:, :, None, None]) * planes.r[:, :, None, None]
+
+
+def _normal_along(planes: Planes, n: Tensor, moving: Moving) -> Tensor:
+    mean, correlation, r = (part[:, :, None, None] for part in (moving.mean, moving.correlation, planes.r))
+    return r * (moving.dz - mean - n * correlation)
+
+
+def _through_norm(planes: Planes, n: Tensor, gn: Tensor) -> Tensor:
+    means = [part.mean((2, 3), keepdim=True) for part in (gn, gn * n)]
+    return planes.r[:, :, None, None] * (gn - means[0] - n * means[1])
+
+
+def _pool(u: Tensor, positive: Tensor | None) -> Tensor:
+    return functional.avg_pool2d(u.relu() if positive is None else u * positive, 2)
+
+
+def _unpool(planes: Planes, scale: Tensor, shift: Tensor, g: Tensor) -> Tensor:
+    """Return the derivative by u: nothing where u is not positive, or in a last odd row or column."""
+    height, width = planes.z.shape[2:]
+    spread = functional.interpolate(g, scale_factor=2.0) / 4
+    spread = functional.pad(spread, (0, width % 2, 0, height % 2))
+    return spread * (_normal(planes) * _wide(scale) + _wide(shift) > 0)
+
+
+def _pooled(z: Tensor) -> Tensor:
+    b, c, h, w = z.shape
+    return torch.empty(b, c, h // 2, w // 2, dtype=z.dtype, memory_format=torch.channels_last)
+
+
+def _two(z: Tensor) -> tuple[Tensor, Tensor]:
+    return z.new_empty(z.shape[:2]), z.new_empty(z.shape[:2])
+
+
+def _arrays(*tensors: Tensor) -> list[Any]:
+    """Return arrays that share the tensors' memory, images as (b, h, w, c)."""
+    return [(t.permute(0, 2, 3, 1) if t.ndim == 4 else t).detach().numpy() for t in tensors]
+
+
+@dataclass(frozen=True)
+class _Loops:
+    forward: Callable[..., None]
+    backward: Callable[..., None]
+    forward_along: Callable[..., None]
+    backward_along: Callable[..., None]
+
+
+def _loops() -> _Loops:
+    import numba
+
+    from winnow.distill.engine import plane_loops as loops
+
+    numba.set_num_threads(min(torch.get_num_threads(), loops.CORES))
+    return _Loops(loops.forward, loops.backward, loops.forward_along, loops.backward_along)

@@ -1,0 +1,77 @@
+"""What a method of distillation is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from winnow.errors import UserError
+from winnow.registry import Params, Plugin
+from winnow.seeds import derive
+from winnow.store import Cost
+from winnow.train.engine.classifier import Classifier, assemble
+from winnow.train.engine.recipe import Examples
+from winnow.train.engine.trajectory import read_epochs
+
+
+@dataclass(frozen=True)
+class DistillView:
+    """One repetition of a distillation.
+
+    real: the pool as networks see it, (n, c, h, w) float32 on the device, with labels, -1 where there is
+    none, and targets (n, d) if students regress on them. start: (m,) int64 positions in the pool of the
+    real examples that the m synthetic ones start from. classes: how many. model: the network that they are
+    made for. experts: files of trajectories, all of which are to be used. signals: other arrays by name, a
+    row per example. checkpoint: where progress is kept. cost: what a resumed run had spent before.
+    """
+
+    real: Examples
+    start: Tensor
+    classes: int
+    model: Plugin
+    model_params: Params
+    experts: tuple[Path, ...]
+    signals: Mapping[str, np.ndarray]
+    root_seed: int
+    seed: int
+    device: torch.device
+    checkpoint: Path
+    label: str
+    cost: Cost = field(default_factory=Cost)
+
+    def derive(self, axis: str, *context: str | int) -> int:
+        """Return a seed for one random axis of this repetition."""
+        return derive(self.root_seed, axis, self.seed, "distill", *context)
+
+    @property
+    def outputs(self) -> int:
+        """The width of a student's output: of the targets, or one per class."""
+        return self.classes if self.real.targets is None else self.real.targets.shape[1]
+
+    def network(self, number: int) -> Classifier:
+        """Return a network with random weights, others for each number."""
+        torch.manual_seed(self.derive("init", number))
+        channels, size = self.real.images.shape[1:3]
+        try:
+            made = assemble(self.model, self.model_params, channels, size, self.outputs)
+        except ValueError as error:
+            raise UserError(f"{self.label}: model {self.model.name}: {error}") from error
+        return made.to(self.device)
+
+    def epochs_of(self, expert: int, epochs: tuple[int, ...]) -> list[Tensor]:
+        """Return the weights (p,) of an expert after some epochs."""
+        return [weights.to(self.device) for weights in read_epochs(self.experts[expert], epochs)]
+
+    def members(self) -> list[Tensor]:
+        """Return the positions of each class in the pool; every example has to have a label."""
+        if bool((self.real.labels < 0).any()):
+            raise UserError(f"{self.label}: some examples have no label, which this method needs")
+        return [(self.real.labels == label).nonzero().flatten() for label in range(self.classes)]
+
+
+Distill = Callable[[DistillView, Params], None]
