@@ -10,7 +10,6 @@ from tree import Tree, built_once, copy_repository
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-
 # A shell that starts the tests in the background lets all that they start ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
