@@ -3,7 +3,7 @@
 The peer of trajectory matching is the released algorithm: a training of N steps whose graph is kept whole
 (`create_graph`), and one backward pass through it. ConvNet of depth 3 and width 64, batches of 128 images
 of 32 x 32 pixels; the fastest of three steps counts, the first of which is not one of them. Memory is that
-of a process of its own, less what it holds before the step. The peer of DM is the released loop: class
+of a process of its own, less what it holds before its first step. The peer of DM is the released loop: class
 after class, channels first, float32, the real images' graph kept.
 """
 
@@ -21,14 +21,13 @@ from torch.nn import functional
 
 from benchmarks.comparison import Comparison, peak_gb, timed
 from winnow import registry
-from winnow.distill.engine.convnet_student import student_of
-from winnow.distill.engine.distributions import mean_features
+from winnow.distill.engine.convnet_student import features_of, student_of
+from winnow.distill.engine.distributions import mean_features, means
 from winnow.distill.engine.objective import one_hot
 from winnow.distill.engine.students import AutogradStudent, flat
 from winnow.distill.engine.unroll import matching_loss
 from winnow.train.engine.classifier import Classifier, assemble
-from winnow.train.engine.device import pick_device
-from winnow.train.engine.dsa import augment
+from winnow.train.engine.device import autocast_dtype, pick_device
 
 WIDTH, BATCH, CLASSES, SIZE, REPEATS = 64, 128, 10, 32, 3
 REAL, PER_CLASS, DM_WIDTH = 256, 10, 128
@@ -74,11 +73,11 @@ def outer_step(steps: int, plain: bool, repeats: int) -> Step:
             torch.cuda.synchronize()
         return list(found)
 
+    before = _memory(device)
     short = images, targets
     images, targets = images[:1], targets[:1]
-    once()  # what the libraries load and compile at first use is neither time nor memory of a step
+    once()  # what the libraries load and compile at first use is not the time of a step
     images, targets = short
-    before = _memory(device)
     runs = [timed(once) for _ in range(repeats)]
     seconds = min(taken for taken, _ in (runs[1:] or runs))
     gradient = torch.cat([part.flatten().cpu() for part in runs[-1][1]])
@@ -119,10 +118,10 @@ def trajectory(steps: int, repeats: int) -> Comparison:
 def dm_ours(repeats: int) -> tuple[float, float]:
     """Return seconds of an iteration, with its backward pass, and its loss."""
     encoder, real, synthetic = _dm_data()
+    dtype = autocast_dtype("auto", real[0].device)
 
     def once() -> float:
-        with torch.no_grad():
-            wanted = mean_features(encoder, [augment(part, "", torch.Generator()) for part in real])
+        wanted = means(features_of(encoder, torch.cat(real), dtype), real)
         loss = (mean_features(encoder, synthetic) - wanted).square().sum()
         torch.autograd.grad(loss, synthetic)
         return float(loss.detach())

@@ -18,7 +18,7 @@ from winnow.distill.engine.convnet_student import student_of
 from winnow.distill.engine.distributions import match_means
 from winnow.distill.engine.learned import Distilled
 from winnow.distill.engine.objective import one_hot
-from winnow.distill.engine.params import PixelParams, TrajectoryParams
+from winnow.distill.engine.params import DistributionParams, TrajectoryParams
 from winnow.distill.engine.students import AutogradStudent, flat
 from winnow.distill.engine.view import DistillView
 from winnow.errors import UserError
@@ -285,7 +285,9 @@ def test_dcc_compares_classes_together(tmp_path: Path) -> None:
 def test_whole_classes_have_the_means_of_themselves(tmp_path: Path) -> None:
     view = make_view(tmp_path, "dm")
     view = replace(view, start=torch.arange(N))
-    found = match_means(PixelParams(iterations=1, augment="", lr_images=1e-3), N, view)
+    found = match_means(
+        DistributionParams(iterations=1, augment="", lr_images=1e-3, batch_real=N, precision="fp32"), view
+    )
     assert found.history["loss"][0] == pytest.approx(0, abs=1e-8)
 
 

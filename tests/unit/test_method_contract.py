@@ -56,6 +56,7 @@ def make_signals(
         "logits": logits,
         "heldout_logits": (logits + random.normal(size=logits.shape)).astype(np.float32),
         "loss_history": random.exponential(size=(n, epochs)).astype(np.float32),
+        "expert_losses": random.exponential(size=n).astype(np.float32),
         "margin_history": random.normal(size=(n, epochs)).astype(np.float32),
         "correct_history": random.integers(2, size=(n, epochs)).astype(np.uint8),
         "residual_norms": random.exponential(size=(n, proxies)).astype(np.float32),

@@ -401,7 +401,7 @@ def test_the_rules_limits_are_read() -> None:
         rule = read_rule(stage)
         assert rule.mem_mb is not None and rule.mem_mb > 500
         assert rule.runtime is not None and rule.runtime >= 30
-        assert rule.gpu == (stage in ("train", "signals", "evaluate"))
+        assert rule.gpu == (stage in ("train", "signals", "distill", "evaluate"))
     with pytest.raises(UserError, match=r"rules/nothing\.smk"):
         read_rule("nothing")
 

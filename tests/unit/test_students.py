@@ -8,7 +8,7 @@ from torch import Tensor
 
 from winnow import registry
 from winnow.distill.engine import objective, planes
-from winnow.distill.engine.convnet_student import ConvNetStudent, student_of
+from winnow.distill.engine.convnet_student import ConvNetStudent, features_of, student_of
 from winnow.distill.engine.objective import Objective
 from winnow.distill.engine.students import AutogradStudent, Student, flat
 from winnow.distill.engine.unroll import Mode, matching_loss
@@ -182,3 +182,13 @@ def test_a_graph_is_kept_by_automatic_students_alone() -> None:
     net, start, target, images, targets, step_size = problem(1)
     with pytest.raises(TypeError, match="keeps no graph"):
         matching_loss(student_of(net, "mse"), start, target, images, targets, step_size, "graph")
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_features_without_a_graph_are_those_of_the_network(norm: str, way: str) -> None:
+    encoder = network(9, 2, 2, norm=norm).encoder.float().eval()
+    images = torch.randn(70, 2, 9, 9)
+    with torch.no_grad():
+        wanted = encoder(images)
+    torch.testing.assert_close(features_of(encoder, images, None), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features_of(encoder, images, torch.bfloat16), wanted, rtol=0.1, atol=0.05)

@@ -510,7 +510,7 @@ def test_a_saved_model_comes_back_with_the_test_logits(tmp_path: Path) -> None:
         assert artefact is not None
         task = make_task(tmp_path, out=artefact.folder(4))
         logits = train(task)["test_logits"]
-    found = load_classifier(final, 4, CONVNET, NORMED, 1, 8, 10)
+    found = load_classifier(final, 4, CONVNET, NORMED, 1, 8)
     assert isinstance(found, Classifier) and not found.training
     assert torch.equal(predict(found, IMAGES[-30:], task.mean, task.std, None), torch.from_numpy(logits))
 

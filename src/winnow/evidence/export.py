@@ -1,7 +1,8 @@
-"""The registry: subsets and scores under example identifiers that outlive the run."""
+"""The registry: subsets, scores and synthetic sets, under example identifiers that outlive the run."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from winnow.tables import read_table, write_table
 def export_suite(plan: Plan, suite: str, out: Path) -> None:
     """Write one Parquet table per subset and score, and `registry.json` with what each one is.
 
-    A subset has columns example_id, index, weight, rank, and holds `rounds` parts of equal size; a score has
-    example_id, score, and its entry says which end to keep. Each entry gives sha256, method, variant,
-    parameters, seed, and the spec.
+    A subset has columns example_id, index, weight, rank, and holds `rounds` parts of equal size; a score
+    has example_id, score, and its entry says which end to keep. Synthetic sets are copied. Each entry gives
+    sha256, method, variant, parameters, seed, and the spec.
     """
     store = plan.config.scale_folder
     ids: dict[str, list[str]] = {}
@@ -33,6 +34,9 @@ def export_suite(plan: Plan, suite: str, out: Path) -> None:
             if cell.select and (cell.select, seed, cell.fraction) not in done:
                 done.add((cell.select, seed, cell.fraction))
                 entries += _export(plan, cell, cell.select, seed, ids[cell.data], out)
+            if cell.synthetic and (cell.synthetic, seed, cell.fraction) not in done:
+                done.add((cell.synthetic, seed, cell.fraction))
+                entries.append(_export_synthetic(plan, cell, cell.synthetic, seed, out))
     write_json(out / "registry.json", {"suite": suite, "scale": plan.config.scale, "tables": entries})
 
 
@@ -55,6 +59,15 @@ def _export(
         score = common | {"kind": "score", "n": len(table), "keep": facts["keep"]}
         entries.append(_write(out, f"{name}.score.parquet", table, score))
     return entries
+
+
+def _export_synthetic(plan: Plan, cell: Cell, synthetic: str, seed: int, out: Path) -> dict[str, Any]:
+    folder = plan.config.scale_folder / synthetic
+    facts: dict[str, Any] = read_json(verified(folder, f"s{seed}/facts.json"))
+    name = f"{synthetic.split('/')[1]}-s{seed}.synthetic.safetensors"
+    shutil.copyfile(verified(folder, f"s{seed}/synthetic.safetensors"), out / name)
+    written = {"kind": "synthetic", "file": name, "sha256": sha256_file(out / name)}
+    return _entry(plan, cell, synthetic, seed) | facts | written
 
 
 def _entry(plan: Plan, cell: Cell, select: str, seed: int) -> dict[str, Any]:

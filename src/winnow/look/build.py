@@ -1,7 +1,8 @@
-"""The page of a suite's pictures: what each method keeps, drops and nearly keeps, in its first repetition."""
+"""The page of a suite's pictures: what methods keep, drop, nearly keep or make, in the first repetition."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from winnow.data.dataset import Dataset
 from winnow.data.lazy import ImageSource
-from winnow.look.plots import confusion_panels, embedding_map, principal_axes
+from winnow.look.plots import confusion_panels, embedding_map, learning_curves, principal_axes
 from winnow.look.sheets import contact_sheet, rows_of
 from winnow.plan.expand import Cell
 from winnow.plan.plan import Plan
@@ -33,7 +34,7 @@ def look_at(plan: Plan, suite: str, out: Path) -> None:
     """Draw the pictures of a suite and `index.html`, which shows them, into the folder `out`."""
     by_dataset: dict[str, list[Cell]] = {}
     for cell in plan.graph.cells[suite]:
-        if cell.length == "epochs" or cell.select is not None:
+        if cell.length == "epochs" or cell.select is not None or cell.synthetic is not None:
             by_dataset.setdefault(cell.dataset, []).append(cell)
     pictures = [
         picture
@@ -59,7 +60,33 @@ class _Drawer:
         yield from self._confusions()
         for fraction in sorted({cell.fraction for cell in chosen}):
             yield from self._map(fraction, [cell for cell in chosen if cell.fraction == fraction])
+        made = [cell for cell in self.cells if cell.synthetic is not None]
+        for fraction in sorted({cell.fraction for cell in made}):
+            yield from self._learning(fraction, [cell for cell in made if cell.fraction == fraction])
+        yield from map(self._gallery, made)
         yield from map(self._sheet, chosen)
+
+    def _learning(self, fraction: float, cells: list[Cell]) -> Iterator[Picture]:
+        """Draw how the sets of one size were learned, those that were learned in iterations."""
+        found = {}
+        for cell in cells:
+            table = read_table(verified(self._made(cell), f"s{self.seed}/history.parquet"))
+            if len(table) > 1:
+                found[self._label(cell)] = table
+        if found:
+            file = f"{self.name}-learning-f{fraction:.4f}.png"
+            learning_curves(found, self.out / file)
+            yield Picture(f"{self.name}: synthetic sets", f"how they were learned, {fraction:.2%}", file)
+
+    def _gallery(self, cell: Cell) -> Picture:
+        file = f"{self.name}-{cell.arm}-f{cell.fraction:.4f}-gallery.png"
+        shutil.copyfile(verified(self._made(cell), f"s{self.seed}/preview.png"), self.out / file)
+        title = f"{self._label(cell)}, {cell.fraction:.2%}, after so many iterations"
+        return Picture(f"{self.name}: synthetic sets", title, file)
+
+    def _made(self, cell: Cell) -> Path:
+        assert cell.synthetic is not None
+        return self.plan.config.scale_folder / cell.synthetic
 
     def _sheet(self, cell: Cell) -> Picture:
         order, kept = self._order(cell)
@@ -70,7 +97,8 @@ class _Drawer:
         sheet = contact_sheet(rows, dict(zip(shown.tolist(), pixels, strict=True)), captions)
         file = f"{self.name}-{cell.arm}-f{cell.fraction:.2f}.png"
         sheet.save(self.out / file)
-        return Picture(f"{self.name}: pairs", f"{self._label(cell)}, {cell.fraction:.0%} kept", file)
+        kind = "pairs" if self.captions else "images"
+        return Picture(f"{self.name}: {kind}", f"{self._label(cell)}, {cell.fraction:.0%} kept", file)
 
     def _map(self, fraction: float, cells: list[Cell]) -> Iterator[Picture]:
         places = self._places

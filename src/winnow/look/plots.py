@@ -1,4 +1,4 @@
-"""Maps of embeddings, kept against dropped, and zero-shot confusions."""
+"""Maps of embeddings, kept against dropped, zero-shot confusions, and how synthetic sets were learned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from winnow.figures.style import METHOD_COLORS, PNG_DPI, styled
@@ -62,6 +63,29 @@ def confusion_panels(counts: Mapping[str, np.ndarray], classes: Sequence[str], p
         axis.grid(visible=False)
     figure.supxlabel("predicted", fontsize=7.5)
     figure.supylabel("true", fontsize=7.5)
+    figure.savefig(path, dpi=PNG_DPI, metadata={"Software": None})
+
+
+@styled
+def learning_curves(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
+    """Draw the loss of each distillation over its iterations, and the step size where one was learned.
+
+    histories: label -> columns iteration, loss and perhaps step_size. Losses of different methods are in
+    different units, so each has a panel; the pale line is the loss itself, the dark one its running mean.
+    """
+    figure, panels = _panels(len(histories), 2.4)
+    for axis, (label, table) in zip(panels, histories.items(), strict=True):
+        smooth = table["loss"].rolling(max(1, len(table) // 20), min_periods=1).mean()
+        axis.plot(table["iteration"], table["loss"], c="#D0D0D0", linewidth=0.6)
+        axis.plot(table["iteration"], smooth, c=METHOD_COLORS[0])
+        axis.set_title(label)
+        if "step_size" in table:
+            other = axis.twinx()
+            other.plot(table["iteration"], table["step_size"], c=METHOD_COLORS[1], linewidth=0.9)
+            other.tick_params(axis="y", colors=METHOD_COLORS[1])
+            other.grid(visible=False)
+    figure.supxlabel("iteration", fontsize=7.5)
+    figure.supylabel("loss (left, blue), learned step size (right, orange)", fontsize=7.5)
     figure.savefig(path, dpi=PNG_DPI, metadata={"Software": None})
 
 

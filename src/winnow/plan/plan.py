@@ -191,7 +191,8 @@ class Plan:
         return [self.path(reference) for reference in sorted(wanted)]
 
     def selection_inputs(self, suite: str) -> list[str]:
-        chosen = {cell.select for cell in self.graph.cells[suite] if cell.select}
+        cells = self.graph.cells[suite]
+        chosen = {reference for cell in cells for reference in (cell.select, cell.synthetic) if reference}
         return [self.path(reference) for reference in sorted(chosen)]
 
     def prepare_inputs(self, suite: str) -> list[str]:

@@ -9,7 +9,17 @@ from typing import Any, cast
 from winnow import registry
 from winnow.canonical import canonical_json, sha256_text
 from winnow.plan.estimate import split_sizes
-from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
+from winnow.plan.specs import (
+    DistillSpec,
+    EvaluateSpec,
+    Plugged,
+    PrepareSpec,
+    Ref,
+    SelectSpec,
+    SignalSpec,
+    Spec,
+    TrainSpec,
+)
 from winnow.rehearse.cases import TrainCase
 from winnow.rehearse.measures import Measures, StageMeasure, between
 from winnow.rehearse.standin import Look
@@ -159,6 +169,8 @@ class Book:
         n = self.pool(spec.data)
         if spec.fold is not None:
             return n - round(n / spec.fold[1]), 1
+        if spec.synthetic is not None:
+            return cast(DistillSpec, self.specs[spec.synthetic]).budget, 1
         if spec.subset is None:
             return n, 1
         chosen = cast(SelectSpec, self.specs[spec.subset])

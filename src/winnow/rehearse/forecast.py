@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from winnow.plan.specs import EvaluateSpec, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
+from winnow.plan.specs import (
+    DistillSpec,
+    EvaluateSpec,
+    PrepareSpec,
+    Ref,
+    SelectSpec,
+    SignalSpec,
+    Spec,
+    TrainSpec,
+)
 from winnow.rehearse.book import Book, encodes, loads_models
 from winnow.rehearse.cards import Card
 from winnow.rehearse.measures import TrainMeasure
@@ -62,6 +71,8 @@ class Forecaster:
         """Return why a job has no forecast, or None."""
         if isinstance(spec, PrepareSpec):
             return None
+        if isinstance(spec, DistillSpec):
+            return "distillations are not rehearsed"
         key = self.book.key(spec)
         if isinstance(spec, TrainSpec):
             known = key in self.book.measures.train

@@ -19,6 +19,9 @@ from winnow.distill.engine.objective import Objective
 from winnow.distill.engine.students import AutogradStudent, Mixed, Student
 from winnow.train.engine.classifier import Classifier
 
+AT_ONCE = 32
+"""Images of a forward pass without a graph, so that what one layer gives the next is still in the cache."""
+
 
 @dataclass(frozen=True)
 class _Weights:
@@ -118,12 +121,12 @@ class ConvNetStudent:
 
 def student_of(network: Classifier, kind: Objective) -> Student:
     """Return the fastest student that computes with this network's layers."""
-    return ConvNetStudent(network, kind) if _is_convnet(network) else AutogradStudent(network, kind)
+    return ConvNetStudent(network, kind) if is_convnet(network.encoder) else AutogradStudent(network, kind)
 
 
-def _is_convnet(network: Classifier) -> bool:
-    """Whether the layers are those that `ConvNetStudent` has written out."""
-    layers = list(network.encoder.children())
+def is_convnet(encoder: nn.Module) -> bool:
+    """Whether the layers are those that are written out here."""
+    layers = list(encoder.children())
     if len(layers) % 4 != 1 or not isinstance(layers[-1], nn.Flatten):
         return False
     return all(
@@ -135,6 +138,29 @@ def _is_convnet(network: Classifier) -> bool:
         and isinstance(pool, nn.AvgPool2d)
         for convolution, norm, relu, pool in zip(*(layers[start:-1:4] for start in range(4)), strict=True)
     )
+
+
+@torch.no_grad()
+def features_of(encoder: nn.Module, images: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Return the features (n, d) float32 of a network that stands still. dtype: of the convolutions."""
+    kind = images.device.type
+    if kind != "cpu" or not is_convnet(encoder):
+        with torch.autocast(kind, dtype, enabled=dtype is not None):
+            return encoder(_last(images)).float()  # type: ignore[no-any-return]
+    layers, found = list(encoder.children()), []
+    dtype, convolutions = dtype or images.dtype, [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    kernels = [_last(convolution.weight.to(dtype)) for convolution in convolutions]
+    for part in torch.split(images, AT_ONCE):
+        x = part
+        for kernel, convolution, norm in zip(kernels, convolutions, layers[1:-1:4], strict=True):
+            z = functional.conv2d(_last(x.to(dtype)), kernel, _to(convolution.bias, dtype), padding=1)
+            x, _ = planes.forward(_last(z.float()), norm.weight, norm.bias)  # type: ignore[arg-type]
+        found.append(x.flatten(1))
+    return torch.cat(found)
+
+
+def _to(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return None if values is None else values.to(dtype)
 
 
 def _last(images: Tensor) -> Tensor:

@@ -8,19 +8,21 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
+from winnow.distill.engine.convnet_student import features_of
 from winnow.distill.engine.learned import Distilled, LearnedSet, learn
-from winnow.distill.engine.params import PixelParams
+from winnow.distill.engine.params import DistributionParams
 from winnow.distill.engine.view import DistillView
 from winnow.errors import UserError
+from winnow.train.engine.device import autocast_dtype
 from winnow.train.engine.dsa import augment
 
 
-def match_means(params: PixelParams, batch_real: int, view: DistillView) -> Distilled:
+def match_means(params: DistributionParams, view: DistillView) -> Distilled:
     """Learn images whose mean features are those of real images of their class, in ever new networks."""
     if view.real.targets is not None:
         raise UserError(f"{view.label}: matching distributions needs labels; remove `targets` from the suite")
     learned, pool = LearnedSet.begin(view, params), view.members()
-    members = learned.members(view.classes)
+    members, dtype = learned.members(view.classes), autocast_dtype(params.precision, view.device)
     present = [label for label, own in enumerate(members) if len(own)]
 
     def loss_of(step: int) -> Tensor:
@@ -29,7 +31,7 @@ def match_means(params: PixelParams, batch_real: int, view: DistillView) -> Dist
         real: list[Tensor] = []
         synthetic: list[Tensor] = []
         for label in present:
-            order = torch.randperm(len(pool[label]), generator=random)[:batch_real]
+            order = torch.randperm(len(pool[label]), generator=random)[: params.batch_real]
             chosen = pool[label][order.to(pool[label].device)]
             seed = int(torch.randint(2**62, (1,), generator=random))
             for images, found in (
@@ -37,8 +39,7 @@ def match_means(params: PixelParams, batch_real: int, view: DistillView) -> Dist
                 (learned.images[members[label]], synthetic),
             ):
                 found.append(augment(images, params.augment, Generator().manual_seed(seed), shared=True))
-        with torch.no_grad():
-            wanted = mean_features(encoder, real)
+        wanted = means(features_of(encoder, torch.cat(real), dtype), real)
         return (mean_features(encoder, synthetic) - wanted).square().sum()
 
     return learn(view, params, learned, params.iterations, loss_of, {"images": params.lr_images})
@@ -46,5 +47,9 @@ def match_means(params: PixelParams, batch_real: int, view: DistillView) -> Dist
 
 def mean_features(encoder: torch.nn.Module, groups: list[Tensor]) -> Tensor:
     """Return the mean features (classes, d) of each group of images."""
-    features = encoder(torch.cat(groups).contiguous(memory_format=torch.channels_last))
-    return torch.stack([part.mean(0) for part in features.split([len(group) for group in groups])])
+    return means(encoder(torch.cat(groups).contiguous(memory_format=torch.channels_last)), groups)
+
+
+def means(features: Tensor, groups: list[Tensor]) -> Tensor:
+    """Return the mean of the rows that belong to each group, (groups, d)."""
+    return torch.stack([part.mean(0) for part in torch.split(features, [len(group) for group in groups])])

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from winnow.registry import Params
-from winnow.train.engine.options import TRANSFORMS, Strategy
+from winnow.train.engine.options import TRANSFORMS, Precision, Strategy
 
 ALL = "_".join(TRANSFORMS)
 
@@ -42,6 +42,14 @@ class TrajectoryParams(PixelParams):
     gradient: Literal["exact", "frozen"] = "exact"
     experts: Literal["all", "first"] = "all"
     memory: Literal["recursion", "graph"] = "recursion"
+
+
+class DistributionParams(PixelParams):
+    """batch_real: real images per class and iteration. precision: of their forward pass."""
+
+    iterations: int = Field(default=20_000, ge=1)
+    batch_real: int = Field(default=256, ge=1)
+    precision: Precision = "auto"
 
 
 class GradientParams(PixelParams):

@@ -43,28 +43,33 @@ def forward(z, scale, shift, pooled, mean, r):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def backward(z, mean, r, scale, shift, g, out, gscale, gshift):  # type: ignore[no-untyped-def]
+def backward(z, mean, r, scale, shift, g, gscale, gshift):  # type: ignore[no-untyped-def]
     count, height, width, channels = z.shape
-    area = height * width
+    zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
+    share = z.dtype.type(1 / (height * width))
     for i in parts(count):
         with_n, alone = np.zeros(channels, z.dtype), np.zeros(channels, z.dtype)
         for y in range(height // 2 * 2):
             for x in range(width // 2 * 2):
                 for c in range(channels):
                     n = (z[i, y, x, c] - mean[i, c]) * r[i, c]
-                    gu = g[i, y // 2, x // 2, c] / 4 if n * scale[c] + shift[c] > 0 else 0
+                    got = g[i, y // 2, x // 2, c] * quarter
+                    gu = got if n * scale[c] + shift[c] > zero else zero
                     alone[c] += gu
                     with_n[c] += gu * n
         for c in range(channels):
             gscale[i, c], gshift[i, c] = with_n[c], alone[c]
+            with_n[c], alone[c] = with_n[c] * share, alone[c] * share
         for y in range(height):
             for x in range(width):
-                inside = y < height // 2 * 2 and x < width // 2 * 2
+                # A last odd row or column is not pooled: nothing comes back to it but through the means.
+                factor = quarter if y < height // 2 * 2 and x < width // 2 * 2 else zero
                 py, px = min(y // 2, height // 2 - 1), min(x // 2, width // 2 - 1)
                 for c in range(channels):
                     n = (z[i, y, x, c] - mean[i, c]) * r[i, c]
-                    gu = g[i, py, px, c] / 4 if inside and n * scale[c] + shift[c] > 0 else 0
-                    out[i, y, x, c] = r[i, c] * scale[c] * (gu - (alone[c] + n * with_n[c]) / area)
+                    got = g[i, py, px, c] * factor
+                    gu = got if n * scale[c] + shift[c] > zero else zero
+                    z[i, y, x, c] = r[i, c] * scale[c] * (gu - alone[c] - n * with_n[c])
 
 
 @compiled
@@ -72,7 +77,8 @@ def forward_along(  # type: ignore[no-untyped-def]
     z, mean, r, scale, shift, dz, dscale, dshift, pooled, dmean, correlation
 ):
     count, height, width, channels = z.shape
-    area = height * width
+    zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
+    share = z.dtype.type(1 / (height * width))
     for i in parts(count):
         total, product = np.zeros(channels, z.dtype), np.zeros(channels, z.dtype)
         for y in range(height):
@@ -81,67 +87,59 @@ def forward_along(  # type: ignore[no-untyped-def]
                     total[c] += dz[i, y, x, c]
                     product[c] += dz[i, y, x, c] * (z[i, y, x, c] - mean[i, c])
         for c in range(channels):
-            dmean[i, c] = total[c] / area
-            correlation[i, c] = product[c] * r[i, c] / area
+            dmean[i, c] = total[c] * share
+            correlation[i, c] = product[c] * r[i, c] * share
         for y in range(height // 2):
             for x in range(width // 2):
                 for c in range(channels):
-                    pooled[i, y, x, c] = 0
+                    pooled[i, y, x, c] = zero
                 for part in range(4):
                     py, px = 2 * y + part // 2, 2 * x + part % 2
                     for c in range(channels):
                         n = (z[i, py, px, c] - mean[i, c]) * r[i, c]
                         dn = r[i, c] * (dz[i, py, px, c] - dmean[i, c] - n * correlation[i, c])
-                        du = dscale[c] * n + scale[c] * dn + dshift[c]
-                        pooled[i, y, x, c] += du / 4 if n * scale[c] + shift[c] > 0 else 0
+                        du = (dscale[c] * n + scale[c] * dn + dshift[c]) * quarter
+                        pooled[i, y, x, c] += du if n * scale[c] + shift[c] > zero else zero
 
 
 @compiled
 def backward_along(  # type: ignore[no-untyped-def]
-    z, mean, r, dz, dmean, correlation, scale, shift, dscale, g, dg, out, dout, dgscale, dgshift
+    z, mean, r, dz, dmean, correlation, scale, shift, dscale, g, dg, dgscale, dgshift
 ):
     count, height, width, channels = z.shape
-    area = height * width
+    zero, quarter = z.dtype.type(0), z.dtype.type(0.25)
+    share = z.dtype.type(1 / (height * width))
     for i in parts(count):
-        sums = np.zeros((5, channels), z.dtype)
+        alone, with_n = np.zeros(channels, z.dtype), np.zeros(channels, z.dtype)
+        dalone, dwith_n = np.zeros(channels, z.dtype), np.zeros(channels, z.dtype)
         for y in range(height // 2 * 2):
             for x in range(width // 2 * 2):
                 for c in range(channels):
                     n = (z[i, y, x, c] - mean[i, c]) * r[i, c]
                     dn = r[i, c] * (dz[i, y, x, c] - dmean[i, c] - n * correlation[i, c])
-                    positive = n * scale[c] + shift[c] > 0
-                    gu = g[i, y // 2, x // 2, c] / 4 if positive else 0
-                    dgu = dg[i, y // 2, x // 2, c] / 4 if positive else 0
-                    sums[0, c] += gu
-                    sums[1, c] += gu * n
-                    sums[2, c] += dgu
-                    sums[3, c] += dgu * n + gu * dn
+                    factor = quarter if n * scale[c] + shift[c] > zero else zero
+                    gu = g[i, y // 2, x // 2, c] * factor
+                    dgu = dg[i, y // 2, x // 2, c] * factor
+                    alone[c] += gu
+                    with_n[c] += gu * n
+                    dalone[c] += dgu
+                    dwith_n[c] += dgu * n + gu * dn
         for c in range(channels):
-            dgscale[i, c], dgshift[i, c] = sums[3, c], sums[2, c]
+            dgscale[i, c], dgshift[i, c] = dwith_n[c], dalone[c]
             # From here on: means over the plane of gn, gn n, and how these move.
-            first, second = sums[0, c] * scale[c], sums[1, c] * scale[c]
-            third = sums[2, c] * scale[c] + sums[0, c] * dscale[c]
-            fourth = sums[3, c] * scale[c] + sums[1, c] * dscale[c]
-            sums[0, c], sums[1, c], sums[2, c], sums[3, c] = (
-                first / area,
-                second / area,
-                third / area,
-                fourth / area,
-            )
+            dalone[c] = (dalone[c] * scale[c] + alone[c] * dscale[c]) * share
+            dwith_n[c] = (dwith_n[c] * scale[c] + with_n[c] * dscale[c]) * share
+            alone[c], with_n[c] = alone[c] * scale[c] * share, with_n[c] * scale[c] * share
         for y in range(height):
             for x in range(width):
-                inside = y < height // 2 * 2 and x < width // 2 * 2
+                weight = quarter if y < height // 2 * 2 and x < width // 2 * 2 else zero
                 py, px = min(y // 2, height // 2 - 1), min(x // 2, width // 2 - 1)
                 for c in range(channels):
                     n = (z[i, y, x, c] - mean[i, c]) * r[i, c]
                     dn = r[i, c] * (dz[i, y, x, c] - dmean[i, c] - n * correlation[i, c])
-                    positive = inside and n * scale[c] + shift[c] > 0
-                    gu = g[i, py, px, c] / 4 if positive else 0
-                    dgu = dg[i, py, px, c] / 4 if positive else 0
-                    gn, dgn = gu * scale[c], dgu * scale[c] + gu * dscale[c]
-                    got = r[i, c] * (gn - sums[0, c] - n * sums[1, c])
-                    out[i, y, x, c] = got
-                    dout[i, y, x, c] = (
-                        r[i, c] * (dgn - sums[2, c] - dn * sums[1, c] - n * sums[3, c])
-                        - r[i, c] * correlation[i, c] * got
-                    )
+                    factor = weight if n * scale[c] + shift[c] > zero else zero
+                    gu, dgu = g[i, py, px, c] * factor, dg[i, py, px, c] * factor
+                    got = r[i, c] * (gu * scale[c] - alone[c] - n * with_n[c])
+                    moved = dgu * scale[c] + gu * dscale[c] - dalone[c] - dn * with_n[c] - n * dwith_n[c]
+                    z[i, y, x, c] = got
+                    dz[i, y, x, c] = r[i, c] * moved - r[i, c] * correlation[i, c] * got

@@ -61,11 +61,14 @@ def forward(z: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Planes]:
 
 
 def backward(planes: Planes, scale: Tensor, shift: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the derivatives by z, scale and shift, given `g`, the one by the pooled images."""
+    """Return the derivatives by z, scale and shift, given `g`, the one by the pooled images.
+
+    The first is written over z, whose memory would otherwise be asked for anew.
+    """
     if by_loops(planes.z):
-        out, (gs, gb) = torch.empty_like(planes.z), _two(planes.z)
-        _loops().backward(*_arrays(planes.z, planes.mean, planes.r, scale, shift, g, out, gs, gb))
-        return out, gs.sum(0), gb.sum(0)
+        gs, gb = _two(planes.z)
+        _loops().backward(*_arrays(planes.z, planes.mean, planes.r, scale, shift, g, gs, gb))
+        return planes.z, gs.sum(0), gb.sum(0)
     n, gu = _normal(planes), _unpool(planes, scale, shift, g)
     return _through_norm(planes, n, gu * _wide(scale)), (gu * n).sum((0, 2, 3)), gu.sum((0, 2, 3))
 
@@ -88,12 +91,15 @@ def forward_along(
 def backward_along(
     planes: Planes, moving: Moving, scale: Tensor, shift: Tensor, dscale: Tensor, g: Tensor, dg: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the derivative by z, and how those by z, scale and shift move; dg is how g moves."""
+    """Return the derivative by z, and how those by z, scale and shift move; dg is how g moves.
+
+    The first two are written over z and dz.
+    """
     if by_loops(planes.z):
-        out, dout, (ds, db) = torch.empty_like(planes.z), torch.empty_like(planes.z), _two(planes.z)
+        ds, db = _two(planes.z)
         kept = (planes.z, planes.mean, planes.r, moving.dz, moving.mean, moving.correlation)
-        _loops().backward_along(*_arrays(*kept, scale, shift, dscale, g, dg, out, dout, ds, db))
-        return out, dout, ds.sum(0), db.sum(0)
+        _loops().backward_along(*_arrays(*kept, scale, shift, dscale, g, dg, ds, db))
+        return planes.z, moving.dz, ds.sum(0), db.sum(0)
     n, gu, dgu = _normal(planes), *(_unpool(planes, scale, shift, part) for part in (g, dg))
     dn = _normal_along(planes, n, moving)
     gn, dgn = gu * _wide(scale), dgu * _wide(scale) + gu * _wide(dscale)
