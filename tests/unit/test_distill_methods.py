@@ -320,3 +320,9 @@ def test_mtt_comes_nearer_to_the_expert(tmp_path: Path) -> None:
     )
     losses = trajectories.match_trajectories(params, view).history["loss"]
     assert losses.iloc[-1] < 0.6 * losses.iloc[0]
+
+
+def test_experts_of_another_model_are_told(tmp_path: Path) -> None:
+    view = replace(make_view(tmp_path, "mtt"), model_params=MODEL.params(depth=2, width=8))
+    with pytest.raises(UserError, match="the same model"):
+        registry.load("distill", "mtt", "").function(params_of("mtt"), view)

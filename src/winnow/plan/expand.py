@@ -354,6 +354,9 @@ class _Grid:
         kind, own = _resolve(starter, begin.variant, begin.params, where)
         start = self._select(starter, kind, own, budget, fraction, upstream)
         upstream.append(start)
+        # The scale's model: an arm that trains another one shows whether the set transfers to it.
+        own_model = self.scale.training.model
+        model = registry.load("models", own_model.name, f"{self.where}.training.model.name")
         uses: dict[str, Ref] = {}
         for need, settings in method.needs(params).items():
             if need == "experts":
@@ -373,14 +376,12 @@ class _Grid:
             start=start,
             method=Plugged(name=method.name, params=params.model_dump(mode="json")),
             variant=variant,
-            model=_plugged(
-                self._model("training"), self._training("training").model.params, f"{self.where}.training"
-            ),
+            model=_plugged(model, own_model.params, f"{self.where}.training.model.params"),
             budget=budget,
             fraction=fraction,
             uses=uses,
         )
-        return self.graph.add(self.suite.name, spec, method, self._model("training"))
+        return self.graph.add(self.suite.name, spec, method, model)
 
     def _experts(self, upstream: list[Ref]) -> list[Ref]:
         """Add the trainings whose trajectories are matched."""

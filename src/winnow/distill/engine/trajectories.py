@@ -15,6 +15,7 @@ from winnow.distill.engine.params import TrajectoryParams
 from winnow.distill.engine.students import AutogradStudent, Student
 from winnow.distill.engine.unroll import Mode, matching_loss
 from winnow.distill.engine.view import DistillView
+from winnow.errors import UserError
 from winnow.train.engine.dsa import augment
 
 
@@ -22,6 +23,7 @@ def match_trajectories(params: TrajectoryParams, view: DistillView) -> Distilled
     """Learn images, targets and step size, those with a rate; returns the set at the last iteration."""
     learned = LearnedSet.begin(view, params, params.step_size)
     student = student_for(params, view)
+    size = sum(parameter.numel() for parameter in view.network(0).parameters())
     experts = view.experts if params.experts == "all" else view.experts[:1]
 
     def loss_of(iteration: int) -> Tensor:
@@ -29,6 +31,11 @@ def match_trajectories(params: TrajectoryParams, view: DistillView) -> Distilled
         expert = _draw(len(experts), random)
         first = _draw(params.max_start, random)
         start, target = view.epochs_of(expert, (first, first + params.expert_epochs))
+        if len(start) != size:
+            raise UserError(
+                f"{view.experts[expert]}: experts have {len(start)} weights, the model that is trained {size}. "
+                "Give `experts` and `training` of the suite the same model."
+            )
         batches = batches_of(len(learned.images), params.batch_size, params.student_steps, random)
         images = [augment(learned.images[rows], params.augment, random) for rows in batches]
         targets = [learned.targets[rows] for rows in batches]
