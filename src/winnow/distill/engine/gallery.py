@@ -15,8 +15,13 @@ smallest picture.
 
 
 def draw_gallery(pictures: Tensor, labels: Tensor, iterations: list[int], path: Path) -> None:
-    """Write one image. pictures: (k, n, c, h, w) in [0, 1], after each of k iterations. labels: (n,)."""
+    """Write one image. pictures: (k, n, c, h, w) in [0, 1], after each of k iterations. labels: (n,).
+
+    With one picture per class the classes stand side by side.
+    """
     rows = [(labels == label).nonzero().flatten()[:ACROSS] for label in sorted(set(labels.tolist()))]
+    if all(len(row) == 1 for row in rows):
+        rows = list(torch.split(torch.cat(rows), ACROSS))
     blocks = [_block(shown, rows) for shown in pictures]
     width, height = blocks[0].size
     down = -(-len(blocks) // BLOCKS)

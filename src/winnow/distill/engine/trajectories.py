@@ -33,7 +33,7 @@ def match_trajectories(params: TrajectoryParams, view: DistillView) -> Distilled
         start, target = view.epochs_of(expert, (first, first + params.expert_epochs))
         if len(start) != size:
             raise UserError(
-                f"{view.experts[expert]}: experts have {len(start)} weights, the model that is trained {size}. "
+                f"{view.experts[expert]}: experts have {len(start)} weights, the trained model {size}. "
                 "Give `experts` and `training` of the suite the same model."
             )
         batches = batches_of(len(learned.images), params.batch_size, params.student_steps, random)
