@@ -41,6 +41,8 @@ def params_of(name: str, variant: str | None = None) -> Any:
     method = registry.load("distill", name, "")
     known = method.params.model_fields
     short = {key: value for field, own in SHORT.items() if field in known for key, value in own.items()}
+    if name == "datm":  # experts that walk at random know nothing
+        short |= {"labels": "given", "first_max_start": 1}
     return method.params(**{**method.variants[variant or method.default_variant], **short})
 
 
@@ -326,3 +328,67 @@ def test_experts_of_another_model_are_told(tmp_path: Path) -> None:
     view = replace(make_view(tmp_path, "mtt"), model_params=MODEL.params(depth=2, width=8))
     with pytest.raises(UserError, match="the same model"):
         registry.load("distill", "mtt", "").function(params_of("mtt"), view)
+
+
+# -- soft labels, windows, averages --------------------------------------------------------------------
+
+
+def taught_view(folder: Path, name: str) -> DistillView:
+    """Return a view whose experts have learned the classes."""
+    view = make_view(folder, name)
+    student, rows = student_of(view.network(0), "cross_entropy"), []
+    weights = flat(view.network(0).parameters())
+    for _ in range(8):
+        rows.append(weights)
+        for _ in range(10):
+            wanted = one_hot(view.real.labels, CLASSES)
+            weights = weights - 0.3 * student.gradient(weights, view.real.images, wanted)
+    for number, path in enumerate(view.experts):
+        save_file({"weights": torch.stack(rows) * (1 + 0.01 * number)}, path)
+    return view
+
+
+def test_datm_starts_from_what_experts_know_and_learns_soft_labels(tmp_path: Path) -> None:
+    view = taught_view(tmp_path, "datm")
+    changed, logits = trajectories.softened(view)
+    labels = view.real.labels[changed.start]
+    assert torch.equal(logits.argmax(1), labels), "only logits that are right count"
+    assert torch.equal(torch.bincount(labels), torch.bincount(view.real.labels[view.start]))
+    changes = {"labels": "experts", "first_max_start": 1, "max_start": 4, "lr_labels": 20.0}
+    params = params_of("datm").model_copy(update=changes)
+    given = registry.load("distill", "datm", "").function(params, view).given
+    assert given.soft is not None and given.soft.shape == (M, CLASSES)
+    torch.testing.assert_close(given.soft.sum(1), torch.ones(M))
+    assert not torch.allclose(given.soft, logits.softmax(1))
+    assert given.soft.requires_grad is False
+
+
+def test_experts_that_know_too_little_are_told(tmp_path: Path) -> None:
+    view = make_view(tmp_path, "datm")
+    save_file({"weights": torch.zeros(4, view.parameters)}, view.experts[0])
+    with pytest.raises(UserError, match="Train the experts for longer"):
+        trajectories.softened(replace(view, experts=view.experts[:1]))
+
+
+def test_the_window_of_epochs_grows_evenly() -> None:
+    params = TrajectoryParams(iterations=11, first_max_start=2, max_start=12)
+    assert [trajectories.latest(params, step) for step in (0, 5, 10)] == [2, 7, 12]
+    assert trajectories.latest(TrajectoryParams(max_start=9), 3) == 9
+    with pytest.raises(ValueError, match="min_start"):
+        TrajectoryParams(min_start=15)
+
+
+def test_a_loss_that_is_too_large_moves_nothing(tmp_path: Path) -> None:
+    still = distill("mtt", tmp_path / "still", skip_above=1e-9)
+    assert torch.equal(still.given.images, still.snapshots[0])
+    assert still.given.step_size == pytest.approx(params_of("mtt").step_size)
+    moved, skipping = distill("mtt", tmp_path / "a"), distill("mtt", tmp_path / "b", skip_above=1e9)
+    assert torch.equal(moved.given.images, skipping.given.images)
+
+
+def test_ftd_returns_the_running_average_of_the_images(tmp_path: Path) -> None:
+    plain = distill("ftd", tmp_path / "plain", average=0.0, iterations=2)
+    averaged = distill("ftd", tmp_path / "averaged", average=0.75, iterations=2)
+    first, second, third = plain.snapshots
+    wanted = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
+    torch.testing.assert_close(averaged.given.images, wanted)

@@ -387,6 +387,28 @@ def test_one_step_is_the_paper_s(adaptive: bool) -> None:
     assert torch.allclose(model.weight.data[0], start - lr * a @ (start + climb), atol=1e-6)
 
 
+def test_gsam_takes_off_the_orthogonal_part_of_the_first_gradient() -> None:
+    """By hand on f(w) = (w' A w) / 2: g_p - alpha (g - (g . g_p / |g_p|^2) g_p)."""
+    a = torch.tensor([[3.0, 1.0], [1.0, 2.0]])
+    model = nn.Linear(2, 1, bias=False)
+    start, lr, rho, alpha = torch.tensor([0.5, -1.5]), 0.1, 0.3, 0.4
+    model.weight.data.copy_(start)
+    optimiser = SAM(torch.optim.SGD(model.parameters(), lr=lr), model, rho, alpha=alpha)
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = model.weight[0] @ a @ model.weight[0] / 2
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    optimiser.step(closure)
+    first = a @ start
+    second = a @ (start + rho * first / first.norm())
+    orthogonal = first - (first @ second) / (second @ second) * second
+    assert abs(float(orthogonal @ second)) < 1e-5
+    assert torch.allclose(model.weight.data[0], start - lr * (second - alpha * orthogonal), atol=1e-6)
+
+
 def test_batch_norm_follows_the_first_pass_alone() -> None:
     norm = nn.BatchNorm1d(3)
     batch = torch.rand(8, 3)

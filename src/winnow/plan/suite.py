@@ -68,9 +68,9 @@ class Arm(_Model):
     """One method (or control) of the comparison.
 
     `fractions` and `lengths` restrict the arm to a part of the scale's grid. The reference is trained on
-    all examples, so it has neither. `training` and `proxy` change the scale's settings of that name, key by
-    key: another optimiser, another architecture. `start` names the method that chooses the real examples
-    which a distillation starts from.
+    all examples, so it has neither. `training`, `proxy` and `experts` change the scale's settings of that
+    name, key by key: another optimiser, another architecture. `start` names the method that chooses the
+    real examples which a distillation starts from.
     """
 
     label: str
@@ -81,6 +81,7 @@ class Arm(_Model):
     signals: dict[str, dict[str, Any]] = {}
     training: dict[str, Any] = {}
     proxy: dict[str, Any] = {}
+    experts: dict[str, Any] = {}
     start: Start | None = None
     fractions: Annotated[list[float], Field(min_length=1), Once] | None = None
     lengths: Annotated[list[Length], Field(min_length=1), Once] = ["epochs"]

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 
 class ExpertsParams(RecipeParams):
-    """count: experts that one job trains, one after another. Defaults: those of MTT's buffers."""
+    """count: experts that one job trains, one after another. rho, alpha: of adaptive GSAM, whose flat
+    minima FTD follows; rho 0 is plain SGD. Defaults: those of MTT's buffers.
+    """
 
     count: int = Field(default=1, ge=1, le=1000)
+    rho: float = Field(default=0.0, ge=0)
+    alpha: float = Field(default=0.0, ge=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["step", "cosine", "constant"] = "constant"
@@ -45,6 +49,7 @@ def train(params: ExpertsParams, task: Task) -> dict[str, object]:
     from winnow.train.engine.loop import Passes
     from winnow.train.engine.recipe import training
     from winnow.train.engine.sets import examples_of
+    from winnow.train.engine.sharpness import SAM
     from winnow.train.engine.trajectory import Trajectory
 
     examples, losses = examples_of(task), []
@@ -65,6 +70,8 @@ def train(params: ExpertsParams, task: Task) -> dict[str, object]:
             extras={"trajectory": kept.weights},
             after_step=kept.after_step,
         )
+        if params.rho:
+            loop.optimiser = SAM(loop.optimiser, model, params.rho, adaptive=True, alpha=params.alpha)
         losses.append(float(loop.run()[-1, 0]))
         kept.save(task.out / f"expert_{number:03d}.safetensors")
         task.cost.wall_s += loop.carried["wall_s"]

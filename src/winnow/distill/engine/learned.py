@@ -42,6 +42,7 @@ class LearnedSet(nn.Module):
         self.images = nn.Parameter(images)
         self.targets = nn.Parameter(targets)
         self.labels = labels
+        self.are_logits = False
         self.step_size = None if step_size is None else nn.Parameter(torch.tensor(step_size).to(images))
 
     @classmethod
@@ -55,6 +56,10 @@ class LearnedSet(nn.Module):
         targets = start.targets if start.targets is not None else one_hot(start.labels, view.classes)
         return cls(images, start.labels, targets.clone(), step_size)
 
+    def shares(self) -> Tensor:
+        """Return the targets as students are shown them: learned logits become shares of classes."""
+        return self.targets.softmax(1) if self.are_logits else self.targets
+
     def members(self, classes: int) -> list[Tensor]:
         return [(self.labels == label).nonzero().flatten() for label in range(classes)]
 
@@ -67,18 +72,27 @@ def learn(
     loss_of: Callable[[int], Tensor],
     rates: dict[str, float],
     soft: bool = False,
+    momentum: dict[str, float] | None = None,
+    average: float = 0.0,
     extras: dict[str, Tensor] | None = None,
     after_step: Callable[[int], None] | None = None,
 ) -> Distilled:
     """Minimise `loss_of(iteration)` by SGD with momentum, and return the set after the last iteration.
 
     rates: of each part of the set by name; one that has none stays as it is. soft: whether its targets are
-    soft labels (or to be regressed on) and not one class. extras: further tensors that a resumed run needs.
+    soft labels (or to be regressed on) and not one class. momentum: of parts that have one of their own.
+    average: return the running average of the images, with this memory. extras: further tensors that a
+    resumed run needs.
     """
     parts = {name: getattr(learned, name) for name in rates}
     for name, parameter in learned.named_parameters():
         parameter.requires_grad_(name in parts)
-    groups = [{"params": [part], "scale": rates[name]} for name, part in parts.items()]
+    own = momentum or {}
+    groups = [
+        {"params": [part], "scale": rates[name], "momentum": own.get(name, params.momentum)}
+        for name, part in parts.items()
+    ]
+    averaged = learned.images.detach().clone()
     shown = _shown(learned, view.classes)
     kept_at = sorted({round(share * iterations) for share in np.linspace(0, 1, SNAPSHOTS)})
     snapshots = torch.zeros(len(kept_at), len(shown), *learned.images.shape[1:])
@@ -90,6 +104,8 @@ def learn(
             trace[step] = learned.step_size.detach().cpu()
         if step + 1 in kept_at:
             snapshots[kept_at.index(step + 1)] = learned.images.detach()[shown].cpu()
+        if average:
+            averaged.mul_(average).add_(learned.images.detach(), alpha=1 - average)
         if after_step is not None:
             after_step(step)
 
@@ -103,10 +119,12 @@ def learn(
         dtype=None,
         checkpoint=view.checkpoint,
         label=view.label,
-        extras={"snapshots": snapshots, "trace": trace, **(extras or {})},
+        extras={"snapshots": snapshots, "trace": trace, "averaged": averaged, **(extras or {})},
         after_step=after,
     )
     losses = loop.run()[:, 0]
+    if average:
+        learned.images.data.copy_(averaged)
     view.cost.wall_s += loop.carried["wall_s"]
     view.cost.cpu_s += loop.carried["cpu_s"]
     history = {"iteration": range(1, iterations + 1), "loss": losses.numpy()}
@@ -123,7 +141,7 @@ def learn(
 
 def finished(view: DistillView, learned: LearnedSet, soft: bool) -> SyntheticSet:
     """Return what was learned, on the processor."""
-    images, targets = (part.detach().cpu().contiguous() for part in (learned.images, learned.targets))
+    images, targets = (part.detach().cpu().contiguous() for part in (learned.images, learned.shares()))
     step_size = None if learned.step_size is None else float(learned.step_size.detach())
     regresses = view.real.targets is not None
     return SyntheticSet(

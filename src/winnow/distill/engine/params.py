@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from winnow.registry import Params
 from winnow.train.engine.options import TRANSFORMS, Precision, Strategy
@@ -28,8 +28,12 @@ class TrajectoryParams(PixelParams):
     student_steps: steps N of the student. expert_epochs: epochs M of the expert that these stand for.
     max_start: the first epoch that no student starts from. batch_size: synthetic examples per step (None:
     all). step_size: what the learned step size starts from. lr_labels: of soft labels or targets; 0 leaves
-    them as they are. gradient: `exact`, or `frozen` as TESLA computes it. experts: which of them are
-    followed. memory: `recursion` through kept weights, or the `graph` of all steps.
+    them as they are. min_start: the first epoch that students start from; their range grows from
+    `first_max_start` to `max_start` over the run. labels: as given, or soft ones from experts, which choose
+    the images too (see `softened`). momentum_labels: None is that of the images. skip_above: a loss above
+    it moves nothing. average: the running average of the images is what is returned, with this memory.
+    gradient: `exact`, or `frozen` as TESLA computes it. experts: which of them are followed. memory:
+    `recursion` through kept weights, or the `graph` of all steps.
     """
 
     student_steps: int = Field(default=30, ge=1)
@@ -39,9 +43,21 @@ class TrajectoryParams(PixelParams):
     step_size: float = Field(default=0.01, gt=0)
     lr_step_size: float = Field(default=1e-5, ge=0)
     lr_labels: float = Field(default=0.0, ge=0)
+    min_start: int = Field(default=0, ge=0)
+    first_max_start: int | None = Field(default=None, ge=1)
+    labels: Literal["given", "experts"] = "given"
+    momentum_labels: float | None = Field(default=None, ge=0, lt=1)
+    skip_above: float | None = Field(default=None, gt=0)
+    average: float = Field(default=0.0, ge=0, lt=1)
     gradient: Literal["exact", "frozen"] = "exact"
     experts: Literal["all", "first"] = "all"
     memory: Literal["recursion", "graph"] = "recursion"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.min_start >= (self.first_max_start or self.max_start):
+            raise ValueError("min_start: accepted: below first_max_start and max_start")
+        return self
 
 
 class DistributionParams(PixelParams):

@@ -1,12 +1,16 @@
 """Matching trajectories: students trained on the synthetic set are to arrive where experts arrived.
 
-Source: Cazenavette et al. 2022, arXiv 2203.11932 (MTT); with regression on targets, arXiv 2410.02116 (MKDT).
+Source: Cazenavette et al. 2022, arXiv 2203.11932 (MTT); with regression on targets, arXiv 2410.02116
+(MKDT); with soft labels and growing windows of epochs, Guo et al. 2024, arXiv 2310.05773 (DATM).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Generator, Tensor
+from torch.nn.utils import vector_to_parameters
 
 from winnow.distill.engine.convnet_student import student_of
 from winnow.distill.engine.learned import Distilled, LearnedSet, learn
@@ -18,45 +22,117 @@ from winnow.distill.engine.view import DistillView
 from winnow.errors import UserError
 from winnow.train.engine.dsa import augment
 
+BATCH = 512
+
 
 def match_trajectories(params: TrajectoryParams, view: DistillView) -> Distilled:
     """Learn images, targets and step size, those with a rate; returns the set at the last iteration."""
-    learned = LearnedSet.begin(view, params, params.step_size)
-    student = student_for(params, view)
-    size = sum(parameter.numel() for parameter in view.network(0).parameters())
-    experts = view.experts if params.experts == "all" else view.experts[:1]
+    learned, view = _begin(params, view)
+    student, mode = _student(params, view), _mode(params)
+    experts = len(view.experts) if params.experts == "all" else 1
 
     def loss_of(iteration: int) -> Tensor:
         random = Generator().manual_seed(view.derive("order", iteration))
-        expert = _draw(len(experts), random)
-        first = _draw(params.max_start, random)
-        start, target = view.epochs_of(expert, (first, first + params.expert_epochs))
-        if len(start) != size:
-            raise UserError(
-                f"{view.experts[expert]}: experts have {len(start)} weights, the trained model {size}. "
-                "Give `experts` and `training` of the suite the same model."
-            )
+        expert = _draw(experts, random)
+        first = params.min_start + _draw(latest(params, iteration) - params.min_start, random)
+        start, target = _epochs(view, expert, (first, first + params.expert_epochs))
         batches = batches_of(len(learned.images), params.batch_size, params.student_steps, random)
         images = [augment(learned.images[rows], params.augment, random) for rows in batches]
-        targets = [learned.targets[rows] for rows in batches]
+        targets = [learned.shares()[rows] for rows in batches]
         assert learned.step_size is not None
-        mode: Mode = "graph" if params.memory == "graph" else "recursion"
-        return matching_loss(student, start, target, images, targets, learned.step_size, _mode(params, mode))
+        loss = matching_loss(student, start, target, images, targets, learned.step_size, mode)
+        if params.skip_above is not None and float(loss.detach()) > params.skip_above:
+            # Without a gradient the optimiser leaves everything as it is, momentum included.
+            return loss.detach() + torch.zeros((), device=loss.device, requires_grad=True)
+        return loss
 
     rates = {"images": params.lr_images, "targets": params.lr_labels, "step_size": params.lr_step_size}
-    moved = {name: rate for name, rate in rates.items() if rate}
-    return learn(view, params, learned, params.iterations, loss_of, moved, soft=params.lr_labels > 0)
+    return learn(
+        view,
+        params,
+        learned,
+        params.iterations,
+        loss_of,
+        {name: rate for name, rate in rates.items() if rate},
+        soft=params.lr_labels > 0 or params.labels == "experts",
+        momentum={} if params.momentum_labels is None else {"targets": params.momentum_labels},
+        average=params.average,
+    )
 
 
-def _mode(params: TrajectoryParams, exact: Mode) -> Mode:
-    return exact if params.gradient == "exact" else "frozen"
+def _begin(params: TrajectoryParams, view: DistillView) -> tuple[LearnedSet, DistillView]:
+    if params.labels == "given":
+        return LearnedSet.begin(view, params, params.step_size), view
+    view, logits = softened(view)
+    learned = LearnedSet.begin(view, params, params.step_size)
+    learned.targets.data, learned.are_logits = logits, True
+    return learned, view
 
 
-def student_for(params: TrajectoryParams, view: DistillView) -> Student:
+def _student(params: TrajectoryParams, view: DistillView) -> Student:
     """Return the network as a student of labels or targets."""
     kind: Objective = "cross_entropy" if view.real.targets is None else "mse"
     network = view.network(0)
     return AutogradStudent(network, kind) if params.memory == "graph" else student_of(network, kind)
+
+
+def _mode(params: TrajectoryParams) -> Mode:
+    return "frozen" if params.gradient == "frozen" else params.memory
+
+
+def _epochs(view: DistillView, expert: int, epochs: tuple[int, int]) -> list[Tensor]:
+    found, size = view.epochs_of(expert, epochs), view.parameters
+    if len(found[0]) != size:
+        raise UserError(
+            f"{view.experts[expert]}: experts have {len(found[0])} weights, the trained model {size}. "
+            "Give `experts` and `training` of the suite the same model."
+        )
+    return found
+
+
+def latest(params: TrajectoryParams, iteration: int) -> int:
+    """Return the first epoch that no student starts from in an iteration: it grows evenly over the run."""
+    begin = params.max_start if params.first_max_start is None else params.first_max_start
+    done = iteration / max(1, params.iterations - 1)
+    return round(begin + done * (params.max_start - begin))
+
+
+@torch.no_grad()
+def softened(view: DistillView) -> tuple[DistillView, Tensor]:
+    """Return the view with other images to start from, and the logits of their soft labels, (m, classes).
+
+    Source: Guo et al. 2024, arXiv 2310.05773, section 3.3: real images that experts classify rightly at
+    their last epoch, as many of each class as before, with the mean logits of the experts that do.
+    """
+    if view.real.targets is not None:
+        raise UserError(f"{view.label}: soft labels of experts need labels; remove `targets` from the suite")
+    total, count = _right_answers(view)
+    random, rows = Generator().manual_seed(view.derive("selection", "softened")), []
+    wanted = torch.bincount(view.real.labels.cpu()[view.start], minlength=view.classes).tolist()
+    for label, members in enumerate(view.members()):
+        known = members[count[members, 0] > 0]
+        if len(known) < wanted[label]:
+            raise UserError(
+                f"{view.label}: experts classify {len(known)} images of class {label} rightly, "
+                f"{wanted[label]} are needed. Train the experts for longer."
+            )
+        order = torch.randperm(len(known), generator=random)[: wanted[label]]
+        rows.append(known[order.to(known.device)])
+    start = torch.cat(rows)
+    return replace(view, start=start.cpu()), total[start] / count[start]
+
+
+def _right_answers(view: DistillView) -> tuple[Tensor, Tensor]:
+    """Return for every real image the sum of the logits that are right, (n, classes), and their number."""
+    network, labels = view.network(0), view.real.labels
+    total = torch.zeros(len(labels), view.outputs, device=view.device)
+    count = torch.zeros(len(labels), 1, device=view.device)
+    for expert in range(len(view.experts)):
+        vector_to_parameters(view.last_of(expert), network.parameters())
+        logits = torch.cat([network(part) for part in torch.split(view.real.images, BATCH)])
+        right = (logits.argmax(1) == labels)[:, None]
+        total, count = total + logits * right, count + right
+    return total, count
 
 
 def batches_of(count: int, batch_size: int | None, steps: int, random: Generator) -> list[Tensor]:

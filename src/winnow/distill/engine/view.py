@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from winnow.seeds import derive
 from winnow.store import Cost
 from winnow.train.engine.classifier import Classifier, assemble
 from winnow.train.engine.recipe import Examples
-from winnow.train.engine.trajectory import read_epochs
+from winnow.train.engine.trajectory import read_epochs, read_last
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,15 @@ class DistillView:
     def epochs_of(self, expert: int, epochs: tuple[int, ...]) -> list[Tensor]:
         """Return the weights (p,) of an expert after some epochs."""
         return [weights.to(self.device) for weights in read_epochs(self.experts[expert], epochs)]
+
+    def last_of(self, expert: int) -> Tensor:
+        """Return the weights (p,) that an expert ended with."""
+        return read_last(self.experts[expert]).to(self.device)
+
+    @cached_property
+    def parameters(self) -> int:
+        """The number of weights p of the network."""
+        return sum(parameter.numel() for parameter in self.network(0).parameters())
 
     def members(self) -> list[Tensor]:
         """Return the positions of each class in the pool; every example has to have a label."""

@@ -35,6 +35,13 @@ def flat(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().cpu().reshape(-1) for parameter in model.parameters()])
 
 
+def read_last(path: Path) -> Tensor:
+    """Return the weights (p,) that the expert ended with."""
+    with safe_open(path, framework="pt") as file:
+        rows = file.get_slice("weights")
+        return rows[rows.get_shape()[0] - 1]  # type: ignore[no-any-return]
+
+
 def read_epochs(path: Path, epochs: tuple[int, ...]) -> list[Tensor]:
     """Return the weights (p,) after some epochs, each read alone from the file."""
     with safe_open(path, framework="pt") as file:
