@@ -33,6 +33,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "rounds": {"rounds": 2, "epochs": 2, "batch_real": 8, "iterations": 2},
     "student_steps": {"student_steps": 3, "expert_epochs": 1, "max_start": 2, "batch_size": 4},
     "batch_real": {"batch_real": 8},
+    "warm_up": {"warm_up": 1, "warm_up_iterations": 1},
 }
 
 
@@ -42,7 +43,7 @@ def params_of(name: str, variant: str | None = None) -> Any:
     known = method.params.model_fields
     short = {key: value for field, own in SHORT.items() if field in known for key, value in own.items()}
     if name == "datm":  # experts that walk at random know nothing
-        short |= {"labels": "given", "first_max_start": 1}
+        short |= {"labels": "given", "lr_labels": 0.0, "first_max_start": 1}
     return method.params(**{**method.variants[variant or method.default_variant], **short})
 
 
@@ -392,3 +393,35 @@ def test_ftd_returns_the_running_average_of_the_images(tmp_path: Path) -> None:
     first, second, third = plain.snapshots
     wanted = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
     torch.testing.assert_close(averaged.given.images, wanted)
+
+
+def test_dcc_compares_classes_apart_in_early_rounds_of_early_networks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    groups: list[int] = []
+    own = gradients.gradient_distance
+
+    def counted(student: Any, weights: Tensor, shapes: Any, pairs: Any) -> Tensor:
+        groups.append(len(pairs))
+        return own(student, weights, shapes, pairs)
+
+    monkeypatch.setattr(gradients, "gradient_distance", counted)
+    distill("dcc", tmp_path, iterations=3, rounds=3, warm_up=2, warm_up_iterations=2)
+    apart, whole = [1] * CLASSES, [CLASSES]
+    assert groups == (apart + apart + whole) * 2 + whole * 3
+    with pytest.raises(ValueError, match="never be compared together"):
+        registry.load("distill", "dcc", "").params(rounds=10, iterations=100)
+
+
+def test_what_no_method_can_use_is_told_before_any_work(tmp_path: Path) -> None:
+    view = make_view(tmp_path, "mtt")
+    method = registry.load("distill", "mtt", "").function
+    unlabelled = replace(view.real, labels=torch.full((N,), -1))
+    for changed, changes, message in (
+        (replace(view, experts=()), {}, "no expert trajectories"),
+        (view, {"lr_labels": 1.0}, "cannot be learned"),
+        (view, {"max_start": 4}, "trained for 3 epochs, but epoch 4"),
+        (replace(view, real=unlabelled), {}, "have no label"),
+    ):
+        with pytest.raises(UserError, match=message):
+            method(params_of("mtt").model_copy(update=changes), changed)

@@ -33,7 +33,9 @@ def run(name: str, task: Task, **params: Any) -> dict[str, Any]:
 
 def small_task(folder: Path, **changes: Any) -> Task:
     folder.mkdir(exist_ok=True)
-    return replace(make_task(folder, rows=torch.arange(N)), epochs=3, batch_size=16, **changes)
+    plugin = registry.load("models", "convnet", "test")
+    own = {"model": plugin, "model_params": plugin.params(depth=1, width=4)} | changes
+    return replace(make_task(folder, rows=torch.arange(N)), epochs=3, batch_size=16, **own)
 
 
 def targets(width: int = 6) -> Tensor:
@@ -196,3 +198,10 @@ def test_a_probe_with_all_labels_learns_what_is_linear_and_few_labels_cost_accur
     assert found["labels_1pct_accuracy"][0] < found["labels_50pct_accuracy"][0]
     unbalanced = evaluate(FewLabelProbeParams(shares=(0.005,), balanced=False), View())  # type: ignore[arg-type]
     assert unbalanced["labels_0_5pct_accuracy"][0] < 0.95
+
+
+def test_experts_with_running_statistics_are_refused(tmp_path: Path) -> None:
+    plugin = registry.load("models", "convnet", "test")
+    task = small_task(tmp_path, model=plugin, model_params=plugin.params(depth=1, width=4, norm="batch"))
+    with pytest.raises(UserError, match="running statistics"):
+        run("experts", task)

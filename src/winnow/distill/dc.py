@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DCParams(GradientParams):
-    """The published settings for 10 images per class."""
+    """The published settings for 10 images per class, but real examples to start from, as DSA has."""
 
     augment: Strategy = ""
 

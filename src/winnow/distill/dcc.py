@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from winnow.distill.engine.params import GradientParams
 from winnow.registry import plugin
 
@@ -16,6 +18,8 @@ class DCCParams(GradientParams):
     """The published settings for 10 images per class."""
 
     together: bool = True
+    warm_up: int = Field(default=10, ge=0)
+    warm_up_iterations: int = Field(default=250, ge=0)
 
 
 @plugin(params=DCCParams, source="Lee et al. 2022, arXiv 2202.02916")

@@ -9,7 +9,7 @@ scores 10 % on CIFAR-10, that of a random network with a sound solver is near 36
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class FewLabelProbeParams(Params):
     """shares: of the training labels that are shown. balanced: of each class, one at least."""
 
-    shares: tuple[float, ...] = Field(default=(0.01, 0.05, 0.1, 0.5), min_length=1)
+    shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.01, 0.05, 0.1, 0.5), min_length=1
+    )
     balanced: bool = True
     penalty: float = Field(default=2e-3, gt=0)
     iterations: int = Field(default=200, ge=1)

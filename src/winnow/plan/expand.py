@@ -136,7 +136,8 @@ class _Grid:
     def cells(self) -> Iterator[Cell]:
         self.data = self._prepare()
         names = self.scale.arms if self.scale.arms is not None else list(self.suite.arms)
-        used = {self.suite.arms[name].method for name in names}
+        arms = [self.suite.arms[name] for name in names]
+        used = {arm.method for arm in arms} | {arm.start.method for arm in arms if arm.start is not None}
         for method in self.scale.methods:
             if method not in used:
                 raise unknown("method", method, used, f"{self.where}.methods")
@@ -224,6 +225,8 @@ class _Grid:
         method = self._method(arm, self.arm_where)
         own = {**self.scale.methods.get(arm.method, {}), **arm.params}
         variant, params = _resolve(method, arm.variant, own, self.arm_where)
+        if arm.start is not None and method.room != "distill":
+            raise UserError(f"{self.arm_where}.start: '{method.name}' makes no examples; remove this key.")
         subset, synthetic, nested = None, None, method.nested(params)
         if method.room == "distill":
             synthetic = self._distill(method, variant, params, budget, fraction, upstream)
@@ -295,6 +298,12 @@ class _Grid:
         if ("selection" in needs) != (stage == "selection"):
             right = "measures" if "selection" in needs else "evaluation"
             raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
+        regresses = self.scale.targets is not None and stage == "train"
+        if regresses and "model" not in needs:
+            raise UserError(
+                f"{where}.name: '{use.name}' reads predicted classes, but with `targets` models regress; name"
+                " a protocol that probes, such as few_label_probe."
+            )
         if "validation" in needs and not (self.scale.holdout or "validation" in self.entry.splits):
             raise UserError(
                 f"{where}.name: '{use.name}' needs a validation split, which {self.entry.name} does not have."
@@ -348,18 +357,20 @@ class _Grid:
         upstream: list[Ref],
     ) -> Ref:
         """Add a distillation with the subset that it starts from and all that it needs."""
-        begin = self.arm.start or Start()
-        where = f"{self.arm_where}.start"
-        starter = registry.load("select", begin.method, f"{where}.method")
-        kind, own = _resolve(starter, begin.variant, begin.params, where)
-        start = self._select(starter, kind, own, budget, fraction, upstream)
-        upstream.append(start)
+        start, where, needs = self._start(budget, fraction, upstream), self.arm_where, method.needs(params)
+        if self.scale.targets is not None and "targets" not in needs:
+            raise UserError(
+                f"{where}.method: '{method.name}' distils labels, but the scale has `targets` to regress on"
+                f" ({self.where}). Leave the arm out of this scale, or remove `targets`."
+            )
         # The scale's model: an arm that trains another one shows whether the set transfers to it.
         own_model = self.scale.training.model
         model = registry.load("models", own_model.name, f"{self.where}.training.model.name")
+        plugged = _plugged(model, own_model.params, f"{self.where}.training.model.params")
         uses: dict[str, Ref] = {}
-        for need, settings in method.needs(params).items():
+        for need, settings in needs.items():
             if need == "experts":
+                self._check_experts(plugged)
                 uses |= {f"expert{number}": one for number, one in enumerate(self._experts(upstream))}
             elif need == "targets":
                 uses |= self._targets(upstream)
@@ -376,12 +387,38 @@ class _Grid:
             start=start,
             method=Plugged(name=method.name, params=params.model_dump(mode="json")),
             variant=variant,
-            model=_plugged(model, own_model.params, f"{self.where}.training.model.params"),
+            model=plugged,
             budget=budget,
             fraction=fraction,
             uses=uses,
         )
         return self.graph.add(self.suite.name, spec, method, model)
+
+    def _start(self, budget: int, fraction: float, upstream: list[Ref]) -> Ref:
+        """Add the selection of the real examples that a distillation starts from."""
+        begin, where = self.arm.start or Start(), f"{self.arm_where}.start"
+        starter = registry.load("select", begin.method, f"{where}.method")
+        if starter.resamples or starter.name == "full":
+            raise UserError(f"{where}.method: '{starter.name}' chooses no subset; name a method that does.")
+        own = {**self.scale.methods.get(begin.method, {}), **begin.params}
+        kind, params = _resolve(starter, begin.variant, own, where)
+        start = self._select(starter, kind, params, budget, fraction, upstream)
+        upstream.append(start)
+        return start
+
+    def _check_experts(self, student: Plugged) -> None:
+        """Refuse experts of another model than the students that are to follow them."""
+        if self.scale.experts is None:
+            return
+        use = self._training("experts").model
+        expert = _plugged(
+            self._model("experts"), use.params, f"{self._owner('experts')}.experts.model.params"
+        )
+        if expert != student:
+            raise UserError(
+                f"{self._owner('experts')}.experts.model: experts and students have to be the same network;"
+                " give `experts` and `training` of the scale the same model."
+            )
 
     def _experts(self, upstream: list[Ref]) -> list[Ref]:
         """Add the trainings whose trajectories are matched."""
@@ -402,6 +439,11 @@ class _Grid:
         use = self.scale.targets
         if use is None:
             return {}
+        signal = registry.load("signals", use.name, f"{self.where}.targets.name")
+        if "experts" in signal.needs(_parameters(signal, use.params, f"{self.where}.targets.params")):
+            raise UserError(
+                f"{self.where}.targets.name: '{use.name}' is made by experts, which need targets."
+            )
         return {"targets": self._signal(use.name, use.params, {}, f"{self.where}.targets", upstream)}
 
     def _signals(self, method: registry.Plugin, params: registry.Params) -> tuple[dict[str, Ref], list[Ref]]:
@@ -503,21 +545,18 @@ class _Grid:
             self._model(key),
             _plugged(trainer, training.trainer.params, f"{where}.trainer.params"),
         )
+        needs = trainer.needs(trainer.params(**plugged.params))
+        self._check_trainer(key, trainer.name, needs, synthetic is not None, where)
         targets = None
-        if key != "proxy":
+        if "targets" in needs and synthetic is None and key != "proxy":
             targets = self._targets([] if upstream is None else upstream).get("targets")
-        if (synthetic or targets) and "sets" not in trainer.needs(trainer.params(**plugged.params)):
-            raise UserError(
-                f"{where}.trainer.name: '{trainer.name}' trains on real images with labels only; name"
-                " `distilled` (`experts` under `experts`) where there are synthetic sets or `targets`."
-            )
         spec = TrainSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
             data=self.data,
             subset=subset,
             synthetic=synthetic,
-            targets=None if synthetic else targets,
+            targets=targets,
             budget=budget if subset else None,
             fraction=fraction,
             trainer=plugged,
@@ -531,6 +570,20 @@ class _Grid:
             split=split,
         )
         return self.graph.add(self.suite.name, spec, trainer, model)
+
+    def _check_trainer(
+        self, key: Key, name: str, needs: registry.Signals, is_synthetic: bool, where: str
+    ) -> None:
+        """Refuse a trainer that cannot do what is asked of it under this key."""
+        if (key == "experts") != ("trajectories" in needs):
+            wrong = "writes no model" if "trajectories" in needs else "keeps no trajectories; name `experts`"
+            raise UserError(f"{where}.trainer.name: '{name}' {wrong}.")
+        regresses = self.scale.targets is not None and key == "training"
+        if (is_synthetic or regresses) and "sets" not in needs:
+            raise UserError(
+                f"{where}.trainer.name: '{name}' trains on real images with labels only; name `distilled`"
+                " where there are synthetic sets or `targets`."
+            )
 
     def _model(self, key: Key) -> registry.Plugin:
         return registry.load("models", self._training(key).model.name, f"{self._owner(key)}.{key}.model.name")

@@ -28,7 +28,7 @@ class DistilledParams(RecipeParams):
 
 
 def needs(_: Params) -> Signals:
-    return {"sets": {}}
+    return {"sets": {}, "targets": {}}
 
 
 @plugin(params=DistilledParams, needs=needs, source="Zhao and Bilen 2021, arXiv 2102.08259; arXiv 2410.02116")

@@ -33,7 +33,7 @@ class ExpertsParams(RecipeParams):
 
 
 def needs(_: Params) -> Signals:
-    return {"sets": {}}
+    return {"trajectories": {}, "targets": {}}
 
 
 @plugin(params=ExpertsParams, needs=needs, source="Cazenavette et al. 2022, arXiv 2203.11932, section 3.1")
@@ -44,6 +44,7 @@ def train(params: ExpertsParams, task: Task) -> dict[str, object]:
     """
     import torch
 
+    from winnow.errors import UserError
     from winnow.train.engine.classifier import build_classifier
     from winnow.train.engine.device import autocast_dtype
     from winnow.train.engine.loop import Passes
@@ -57,6 +58,11 @@ def train(params: ExpertsParams, task: Task) -> dict[str, object]:
     steps = task.total_steps(drop_last=False)
     for number in range(params.count):
         model = build_classifier(task, outputs, number)
+        if any(True for _ in model.buffers()):
+            raise UserError(
+                f"{task.label}: {task.model.name} keeps running statistics, which a trajectory of weights"
+                " does not have; give `experts` and `training` a model without batch norm (norm: instance)."
+            )
         passes = replace(Passes.of(task, drop_last=False), context=(*task.context, number))
         kept = Trajectory(model, steps, passes.per_epoch)
         loop = training(

@@ -39,7 +39,8 @@ def match_gradients(params: GradientParams, view: DistillView) -> Distilled:
             weights.copy_(flat(view.network(step // params.rounds).parameters()))
         random = Generator().manual_seed(view.derive("augmentation", step))
         pairs = list(_pairs(params, view, learned, pool, random))
-        together = params.together and step % params.rounds >= params.warm_up
+        warm = step // params.rounds >= params.warm_up_iterations or step % params.rounds >= params.warm_up
+        together = params.together and warm
         groups = [pairs] if together else [[pair] for pair in pairs]
         losses = [gradient_distance(student, weights, shapes, group) for group in groups]
         return torch.stack(losses).sum()

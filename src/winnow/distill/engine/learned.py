@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from winnow.distill.engine.objective import one_hot
 from winnow.distill.engine.params import PixelParams
 from winnow.distill.engine.view import DistillView
+from winnow.errors import UserError
 from winnow.train.engine.loop import Loop, Passes, Schedule
 from winnow.train.engine.synthetic import SyntheticSet
 
@@ -49,6 +50,8 @@ class LearnedSet(nn.Module):
     def begin(cls, view: DistillView, params: PixelParams, step_size: float | None = None) -> LearnedSet:
         """Return a set that starts from real examples, or from noise with their labels."""
         start = view.real.take(view.start.to(view.device))
+        if start.targets is None and bool((start.labels < 0).any()):
+            raise UserError(f"{view.label}: some examples have no label, which this method needs")
         images = start.images.clone()
         if params.init == "noise":
             random = torch.Generator().manual_seed(view.derive("init", "noise"))
@@ -125,6 +128,7 @@ def learn(
     losses = loop.run()[:, 0]
     if average:
         learned.images.data.copy_(averaged)
+        snapshots[-1] = averaged[shown].cpu()
     view.cost.wall_s += loop.carried["wall_s"]
     view.cost.cpu_s += loop.carried["cpu_s"]
     history = {"iteration": range(1, iterations + 1), "loss": losses.numpy()}

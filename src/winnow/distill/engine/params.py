@@ -73,7 +73,8 @@ class GradientParams(PixelParams):
 
     Every network is compared `rounds` times and trained for `epochs` epochs on the synthetic set in
     between, at rate `lr_network`. batch_real: real images per class and comparison. together: compare the
-    gradient of all classes as one, from round `warm_up` on.
+    gradient of all classes as one, from round `warm_up` of each
+    network on, and in all rounds from network `warm_up_iterations` on.
     """
 
     iterations: int = Field(default=1000, ge=1)
@@ -85,3 +86,11 @@ class GradientParams(PixelParams):
     batch_real: int = Field(default=256, ge=1)
     together: bool = False
     warm_up: int = Field(default=0, ge=0)
+    warm_up_iterations: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _is_reached(self) -> Self:
+        late = self.warm_up >= self.rounds and self.warm_up_iterations >= self.iterations
+        if self.together and late:
+            raise ValueError("warm_up, warm_up_iterations: classes would never be compared together")
+        return self

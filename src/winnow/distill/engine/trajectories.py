@@ -27,15 +27,17 @@ BATCH = 512
 
 def match_trajectories(params: TrajectoryParams, view: DistillView) -> Distilled:
     """Learn images, targets and step size, those with a rate; returns the set at the last iteration."""
+    if params.experts == "first":
+        view = replace(view, experts=view.experts[:1])
+    _check(params, view)
     learned, view = _begin(params, view)
-    student, mode = _student(params, view), _mode(params)
-    experts = len(view.experts) if params.experts == "all" else 1
+    student, mode, experts = _student(params, view), _mode(params), len(view.experts)
 
     def loss_of(iteration: int) -> Tensor:
         random = Generator().manual_seed(view.derive("order", iteration))
         expert = _draw(experts, random)
         first = params.min_start + _draw(latest(params, iteration) - params.min_start, random)
-        start, target = _epochs(view, expert, (first, first + params.expert_epochs))
+        start, target = view.epochs_of(expert, (first, first + params.expert_epochs))
         batches = batches_of(len(learned.images), params.batch_size, params.student_steps, random)
         images = [augment(learned.images[rows], params.augment, random) for rows in batches]
         targets = [learned.shares()[rows] for rows in batches]
@@ -80,14 +82,25 @@ def _mode(params: TrajectoryParams) -> Mode:
     return "frozen" if params.gradient == "frozen" else params.memory
 
 
-def _epochs(view: DistillView, expert: int, epochs: tuple[int, int]) -> list[Tensor]:
-    found, size = view.epochs_of(expert, epochs), view.parameters
-    if len(found[0]) != size:
+def _check(params: TrajectoryParams, view: DistillView) -> None:
+    """Refuse, before any work, experts that are too few, too short or of another model, and labels that would
+    be learned without staying shares of classes.
+    """
+    if not view.experts:
+        raise UserError(f"{view.label}: no expert trajectories; give `experts` the trainer experts")
+    last = max(params.max_start, params.first_max_start or 0) - 1 + params.expert_epochs
+    for expert in range(len(view.experts)):
+        size = len(view.epochs_of(expert, (last,))[0])
+        if size != view.parameters:
+            raise UserError(
+                f"{view.experts[expert]}: experts have {size} weights, the trained model {view.parameters}. "
+                "Give `experts` and `training` of the suite the same model."
+            )
+    if params.lr_labels and params.labels == "given" and view.real.targets is None:
         raise UserError(
-            f"{view.experts[expert]}: experts have {len(found[0])} weights, the trained model {size}. "
-            "Give `experts` and `training` of the suite the same model."
+            f"{view.label}: given labels are classes and cannot be learned; set `labels: experts`,"
+            " or lr_labels: 0"
         )
-    return found
 
 
 def latest(params: TrajectoryParams, iteration: int) -> int:

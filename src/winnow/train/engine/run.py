@@ -75,7 +75,9 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
                 heldout=lambda: {split: to_tensor(data.images(split), device) for split in measured},
                 scoring=artefact.costs.setdefault(f"{seed} scoring", Cost()),
             )
-            artefact.facts |= trainer.function(trainer.params(**spec.trainer.params), task)
+            facts = trainer.function(trainer.params(**spec.trainer.params), task)
+            artefact.facts |= facts
+            artefact.facts.setdefault("by_seed", {})[str(seed)] = facts
         cost.wall_s -= task.scoring.wall_s
         cost.cpu_s = total(cost.cpu_s - task.scoring.cpu_s, device)
     artefact.facts["examples"] = counts

@@ -1,0 +1,78 @@
+"""Mistakes in suites that distil are told when the work is planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from winnow.errors import UserError
+from winnow.plan.plan import Plan, load_plan
+from winnow.plan.specs import DistillSpec, TrainSpec
+
+ROOT = Path(__file__).parents[2]
+
+
+def planned(tmp_path: Path, suite: str, **changes: Any) -> Plan:
+    """Plan a suite at demo with keys changed: `a__b` is key b of a."""
+    data = yaml.safe_load((ROOT / "suites" / f"{suite}.yaml").read_text())
+    data["scales"] = {"demo": data["scales"]["demo"]}
+    data |= {"claims": [], "reproduction": []}
+    used = data["scales"]["demo"]["defaults"].get("arms", list(data["arms"]))
+    data["arms"] = {name: arm for name, arm in data["arms"].items() if name in used}
+    for path, value in changes.items():
+        *parents, last = path.replace("scale__", "scales__demo__defaults__").split("__")
+        place = data
+        for name in parents:
+            place = place[name]
+        place[last] = value
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / f"{suite}.yaml").write_text(yaml.safe_dump(data))
+    (tmp_path / "datasets.yaml").write_text((ROOT / "datasets.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "config.yaml").read_text()) | {"suites": [suite], "scale": "demo"}
+    return load_plan(settings, tmp_path)
+
+
+def test_the_demos_can_be_planned(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "mkdt")
+    made = [node.spec for node in plan.graph.nodes.values() if isinstance(node.spec, DistillSpec)]
+    assert {spec.variant for spec in made} == {"paper", "released"}
+    for spec in made:
+        assert {"expert0", "targets"} <= set(spec.uses)
+
+
+def test_arms_that_need_no_teacher_do_not_wait_for_it(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "mkdt")
+    cells = {cell.arm: cell for cell in plan.graph.cells["mkdt"]}
+    for arm, upstream in (("no_pretraining", {"selection"}), ("random", {"selection", "train", "signals"})):
+        assert {reference.split("/")[0] for reference in cells[arm].upstream} == upstream
+    spec = plan.graph.nodes[cells["mkdt"].train].spec
+    assert isinstance(spec, TrainSpec) and spec.synthetic and spec.targets is None
+    trained = [reference for reference in cells["mkdt"].upstream if reference.startswith("train/")]
+    assert len(trained) == 2, "teacher and experts count as cost"
+
+
+@pytest.mark.parametrize(
+    ("suite", "changes", "message"),
+    [
+        ("mkdt", {"arms__mkdt__method": "dm", "arms__mkdt__variant": "default"}, "distils labels"),
+        ("mkdt", {"scale__evaluation": {"name": "accuracy"}}, "reads predicted classes"),
+        ("mkdt", {"scale__targets": {"name": "expert_losses"}}, "made by experts"),
+        ("mkdt", {"scale__training__trainer": {"name": "supervised"}}, "real images with labels only"),
+        ("distillation", {"scale__experts": None}, "needs expert trajectories"),
+        ("distillation", {"scale__experts__trainer": {"name": "distilled"}}, "keeps no trajectories"),
+        ("distillation", {"scale__training__trainer": {"name": "experts"}}, "writes no model"),
+        ("distillation", {"scale__experts__model": {"name": "mlp"}}, "the same network"),
+        ("distillation", {"arms__random__start": {"method": "random"}}, "makes no examples"),
+        ("distillation", {"arms__dm__start": {"method": "full"}}, "chooses no subset"),
+        ("distillation", {"arms__dm__start": {"method": "useful"}}, "chooses no subset"),
+        ("distillation", {"scale__methods__mkdt": {}}, "method"),
+    ],
+)
+def test_mistakes_are_told_when_planning(
+    tmp_path: Path, suite: str, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        planned(tmp_path, suite, **changes)
