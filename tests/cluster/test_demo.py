@@ -26,7 +26,7 @@ def test_the_demo_on_the_cluster(cluster: Cluster, demo: Tree, tmp_path: Path) -
     assert len({job["node"] for job in jobs}) == len(cluster.nodes)
     rules = [re.sub(r"_(wildcards|evaluate|train)_.*|_(evaluate|train)$", "", job["comment"]) for job in jobs]
     print({rule: rules.count(rule) for rule in sorted(set(rules))}, text.splitlines()[-1])
-    assert set(rules) == {"rule_prepare", "rule_cell", "rule_signals", "rule_selection"}
+    assert set(rules) == {"rule_prepare", "rule_cell", "rule_signals", "rule_selection", "rule_distill"}
 
 
 def test_nothing_but_loopback_can_be_reached(cluster: Cluster) -> None:
