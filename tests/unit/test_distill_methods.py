@@ -62,7 +62,6 @@ def make_view(folder: Path, name: str, regress: bool | None = None, experts: int
         model=MODEL,
         model_params=MODEL.params(depth=2, width=4),
         experts=(),
-        signals={},
         root_seed=7,
         seed=0,
         device=torch.device("cpu"),

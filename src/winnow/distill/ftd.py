@@ -1,8 +1,8 @@
 """FTD: trajectory matching with experts in flat minima, and the running average of the images.
 
-The experts are trained by adaptive GSAM (give `experts` of the arm `rho: 0.01, alpha: 0.4`). `released`
-differs in how its authors judge it, not in how it is made: the average is tested on the network that was
-trained on the last images.
+The experts are trained by adaptive GSAM (give `experts` of the arm `rho: 0.01, alpha: 0.4`). The released
+code tests the average on the network that was already trained on the last images; here every set gets a
+fresh one.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], path: Path) -> None:
             other.tick_params(axis="y", colors=METHOD_COLORS[1])
             other.grid(visible=False)
     figure.supxlabel("iteration", fontsize=7.5)
-    figure.supylabel("loss (left, blue), learned step size (right, orange)", fontsize=7.5)
+    figure.supylabel("loss (blue), step size (orange)", fontsize=7.5)
     figure.savefig(path, dpi=PNG_DPI, metadata={"Software": None})
 
 

@@ -368,18 +368,14 @@ class _Grid:
         model = registry.load("models", own_model.name, f"{self.where}.training.model.name")
         plugged = _plugged(model, own_model.params, f"{self.where}.training.model.params")
         uses: dict[str, Ref] = {}
-        for need, settings in needs.items():
+        for need in needs:
             if need == "experts":
                 self._check_experts(plugged)
                 uses |= {f"expert{number}": one for number, one in enumerate(self._experts(upstream))}
             elif need == "targets":
                 uses |= self._targets(upstream)
-            elif need == "model":
-                proxies = self._proxies(**settings)
-                uses |= {f"model{number}": proxy for number, proxy in enumerate(proxies)}
-                upstream += proxies
             else:
-                uses[need] = self._signal(need, settings, self.arm.signals, f"{where}.{need}", upstream)
+                raise unknown("need", need, ("experts", "targets"), f"{where}.method: '{method.name}'")
         spec = DistillSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,

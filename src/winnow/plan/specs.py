@@ -157,7 +157,7 @@ class DistillSpec(Seeded):
     """Make `budget` synthetic examples that are worth more than real ones.
 
     They start from the subset `start`. `model` is the network that they are made for. `uses` are expert
-    trajectories (`expert0`, ...), what students regress on instead of labels (`targets`), and other signals.
+    trajectories (`expert0`, ...), what students regress on instead of labels (`targets`).
     """
 
     stage: ClassVar[str] = "distill"

@@ -188,7 +188,7 @@ class Book:
         )
         steps = Task.total_steps(cast(Task, task), drop_last)
         passes = Passes(examples * rounds, spec.batch_size, 0, 0, (), rounds, drop_last)
-        shown = passes.place(passes.per_epoch - 1)[1].stop
+        shown, steps = passes.place(passes.per_epoch - 1)[1].stop, steps * experts_of(spec.trainer)
         return Length(steps, steps / passes.per_epoch * shown, steps / passes.per_epoch)
 
 
@@ -199,10 +199,21 @@ def encodes(protocol: Plugged) -> bool:
 
 
 def loads_models(signal: Plugged) -> bool:
-    """Whether a signal runs its proxies, and does not only read what their training recorded."""
+    """Whether a signal runs its proxies or experts, and does not only read what their training recorded."""
     plugin = registry.load("signals", signal.name, "spec: signal.name")
     needs = plugin.needs(plugin.params(**signal.params))
-    return "model" in needs and not needs["model"].get("recorded", False)
+    return "experts" in needs or ("model" in needs and not needs["model"].get("recorded", False))
+
+
+def is_trajectory(trainer: Plugged) -> bool:
+    """Whether a trainer keeps the weights of every epoch."""
+    plugin = registry.load("train", trainer.name, "spec: trainer.name")
+    return "trajectories" in plugin.needs(plugin.params(**trainer.params))
+
+
+def experts_of(trainer: Plugged) -> int:
+    """Return how many networks a repetition trains one after another: several only where they are experts."""
+    return int(trainer.params["count"]) if is_trajectory(trainer) else 1
 
 
 def _key(stage: str, facts: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from winnow.plan.specs import (
     Spec,
     TrainSpec,
 )
-from winnow.rehearse.book import Book, encodes, loads_models
+from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models
 from winnow.rehearse.cards import Card
 from winnow.rehearse.measures import TrainMeasure
 
@@ -98,6 +98,8 @@ class Forecaster:
         reading = (pool + scored * len(spec.seeds)) * look.image_bytes / self.book.measures.hash_rate
         files = measure.model_file + measure.history_file.at(length.steps) + measure.logits_row * scored
         files += measure.recorded_cell * pool * length.epochs
+        if is_trajectory(spec.trainer):
+            files += measure.weights * (length.epochs + experts_of(spec.trainer))
         tensors = 2 * measure.weights + measure.state + measure.activations[self._precision(measure)]
         images = pool * look.image_bytes
         if self.card is None and measure.device is None:

@@ -156,7 +156,7 @@ def _pretend(case: TrainCase, store: Path, device_name: str) -> Ran:
         for values in loop.extras.values():
             if values.is_floating_point():
                 values.nan_to_num_()
-        return torch.rand(next(lengths), 2)
+        return torch.rand(next(lengths, HISTORIES[-1]), 2)
 
     with _loops_run(skipped):
         return run(store, case.spec(), train_all, device_name)

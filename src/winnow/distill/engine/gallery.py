@@ -40,10 +40,10 @@ def _block(shown: Tensor, rows: list[Tensor]) -> Image.Image:
     """Return the pictures (n, c, h, w) in rows, small ones enlarged."""
     columns = max(len(row) for row in rows)
     _, channels, height, width = shown.shape
-    sheet = torch.ones(len(rows), columns, channels, height, width)
+    sheet = torch.ones(len(rows), columns, channels, height + 1, width + 1)
     for line, row in enumerate(rows):
-        sheet[line, : len(row)] = shown[row]
-    grid = sheet.permute(0, 3, 1, 4, 2).reshape(len(rows) * height, columns * width, channels)
+        sheet[line, : len(row), :, :height, :width] = shown[row]
+    grid = sheet.permute(0, 3, 1, 4, 2).reshape(len(rows) * (height + 1), columns * (width + 1), channels)
     pixels = (grid * 255).round().byte().numpy()
     image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels).convert("RGB")
     zoom = max(1, round(LEAST / height))

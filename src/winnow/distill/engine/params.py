@@ -73,8 +73,8 @@ class GradientParams(PixelParams):
 
     Every network is compared `rounds` times and trained for `epochs` epochs on the synthetic set in
     between, at rate `lr_network`. batch_real: real images per class and comparison. together: compare the
-    gradient of all classes as one, from round `warm_up` of each
-    network on, and in all rounds from network `warm_up_iterations` on.
+    gradient of all classes as one, from round `warm_up` of each network on, and in all rounds from network
+    `warm_up_iterations` on.
     """
 
     iterations: int = Field(default=1000, ge=1)

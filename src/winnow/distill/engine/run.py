@@ -53,12 +53,9 @@ def _view(
 ) -> DistillView:
     spec = job.spec
     model = registry.load("models", spec.model.name, "spec: model.name")
-    arrays = {
-        name: load_array(job.input(reference), f"s{seed}/signal.npy")
-        for name, reference in spec.uses.items()
-        if reference.startswith("signals/")
-    }
-    targets = arrays.pop("targets", None)
+    targets = None
+    if "targets" in spec.uses:
+        targets = load_array(job.input(spec.uses["targets"]), f"s{seed}/signal.npy")
     pixels = to_tensor(data.pool_images(), device).float().div_(255)
     real = Examples(
         normalise(pixels, *scale).contiguous(memory_format=torch.channels_last),
@@ -78,7 +75,6 @@ def _view(
             for folder in experts
             for path in sorted((folder / f"s{seed}").glob("expert_*.safetensors"))
         ),
-        signals=arrays,
         root_seed=spec.root_seed,
         seed=seed,
         device=device,

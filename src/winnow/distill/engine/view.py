@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +35,6 @@ class DistillView:
     model: Plugin
     model_params: Params
     experts: tuple[Path, ...]
-    signals: Mapping[str, np.ndarray]
     root_seed: int
     seed: int
     device: torch.device
@@ -82,6 +79,3 @@ class DistillView:
         if bool((self.real.labels < 0).any()):
             raise UserError(f"{self.label}: some examples have no label, which this method needs")
         return [(self.real.labels == label).nonzero().flatten() for label in range(self.classes)]
-
-
-Distill = Callable[[DistillView, Params], None]

@@ -35,6 +35,12 @@ def mean_losses(view: SignalView, epoch: int) -> np.ndarray:
         model = _network(view, proxy, 1 if targets is None else wanted.shape[1], targets is None)
         for name in names:
             (weights,) = read_epochs(verified(proxy.folder, f"s{proxy.seed}/{name}"), (epoch,))
+            size = sum(parameter.numel() for parameter in model.parameters())
+            if len(weights) != size:
+                raise UserError(
+                    f"{proxy.folder}: experts have {len(weights)} weights, a network for these targets or"
+                    f" labels {size}; give both the same `targets`."
+                )
             vector_to_parameters(weights, model.parameters())
             found.append(_losses(features(model.to(proxy.device), images, mean, std), wanted))
             model.cpu()

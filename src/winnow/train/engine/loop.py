@@ -118,7 +118,8 @@ class Loop:
     """One training run: `step_loss(rows, step)` gives the loss of one batch of rows.
 
     rows: (batch,) int64 positions into the training rows. An optimiser may ask for the loss of a step
-    more than once; each time it has the same random draws. `after_step(step)` follows every update.
+    more than once; each time it has the same random draws. A parameter group of the optimiser may have a
+    `scale`, by which the schedule's rate is multiplied. `after_step(step)` follows every update.
     extras: tensors that are kept in the checkpoint besides the model, and restored in place.
     """
 
