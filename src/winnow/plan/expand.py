@@ -368,14 +368,21 @@ class _Grid:
         model = registry.load("models", own_model.name, f"{self.where}.training.model.name")
         plugged = _plugged(model, own_model.params, f"{self.where}.training.model.params")
         uses: dict[str, Ref] = {}
-        for need in needs:
+        plugins = [method, model]
+        for need, settings in needs.items():
             if need == "experts":
                 self._check_experts(plugged)
                 uses |= {f"expert{number}": one for number, one in enumerate(self._experts(upstream))}
             elif need == "targets":
                 uses |= self._targets(upstream)
+            elif need == "model":
+                teachers = self._proxies(**settings)
+                uses |= {f"model{number}": teacher for number, teacher in enumerate(teachers)}
+                plugins.append(self._model("proxy"))
+                upstream += teachers
             else:
-                raise unknown("need", need, ("experts", "targets"), f"{where}.method: '{method.name}'")
+                accepted = ("experts", "model", "targets")
+                raise unknown("need", need, accepted, f"{where}.method: '{method.name}'")
         spec = DistillSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
@@ -388,7 +395,7 @@ class _Grid:
             fraction=fraction,
             uses=uses,
         )
-        return self.graph.add(self.suite.name, spec, method, model)
+        return self.graph.add(self.suite.name, spec, *plugins)
 
     def _start(self, budget: int, fraction: float, upstream: list[Ref]) -> Ref:
         """Add the selection of the real examples that a distillation starts from."""
@@ -546,6 +553,12 @@ class _Grid:
         targets = None
         if "targets" in needs and synthetic is None and key != "proxy":
             targets = self._targets([] if upstream is None else upstream).get("targets")
+        teacher, plugins = None, [trainer, model]
+        if "model" in needs and key == "training":
+            (teacher,) = self._proxies()
+            plugins.append(self._model("proxy"))
+            if upstream is not None:
+                upstream.append(teacher)
         spec = TrainSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
@@ -553,6 +566,7 @@ class _Grid:
             subset=subset,
             synthetic=synthetic,
             targets=targets,
+            teacher=teacher,
             budget=budget if subset else None,
             fraction=fraction,
             trainer=plugged,
@@ -565,7 +579,7 @@ class _Grid:
             fold=fold,
             split=split,
         )
-        return self.graph.add(self.suite.name, spec, trainer, model)
+        return self.graph.add(self.suite.name, spec, *plugins)
 
     def _check_trainer(
         self, key: Key, name: str, needs: registry.Signals, is_synthetic: bool, where: str

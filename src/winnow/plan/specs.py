@@ -77,9 +77,9 @@ class TrainSpec(Seeded):
 
     It lasts `epochs` passes over what it is given or, for equal-step training, over `steps_as` examples.
     Instead of a part of the data it may be given a `synthetic` set. `targets`, a signal, is what it
-    regresses on instead of labels. `proxy` numbers a model that is trained to select by, and has random
-    draws of its own; with `fold` (k, of K) it does not see the k-th part of the data. `split` names what it
-    is trained on instead of the pool.
+    regresses on instead of labels, and `teacher` a trained model whose answers it learns from. `proxy`
+    numbers a model that is trained to select by, and has random draws of its own; with `fold` (k, of K) it
+    does not see the k-th part of the data. `split` names what it is trained on instead of the pool.
     """
 
     stage: ClassVar[str] = "train"
@@ -88,6 +88,7 @@ class TrainSpec(Seeded):
     subset: Ref | None
     synthetic: Ref | None = None
     targets: Ref | None = None
+    teacher: Ref | None = None
     budget: int | None
     fraction: float
     trainer: Plugged
@@ -113,6 +114,7 @@ class TrainSpec(Seeded):
 
     def inputs(self) -> dict[str, Ref]:
         others = {"subset": self.subset, "synthetic": self.synthetic, "targets": self.targets}
+        others["teacher"] = self.teacher
         return {"data": self.data} | {name: used for name, used in others.items() if used}
 
 
@@ -157,7 +159,8 @@ class DistillSpec(Seeded):
     """Make `budget` synthetic examples that are worth more than real ones.
 
     They start from the subset `start`. `model` is the network that they are made for. `uses` are expert
-    trajectories (`expert0`, ...), what students regress on instead of labels (`targets`).
+    trajectories (`expert0`, ...), a teacher (`model0`), what students regress on instead of labels
+    (`targets`).
     """
 
     stage: ClassVar[str] = "distill"

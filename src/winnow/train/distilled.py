@@ -3,8 +3,9 @@
 The defaults are the evaluation of DC, DSA and DM: SGD 0.01, momentum 0.9, weight decay 5e-4, a tenth of the
 rate after half of the run, differentiable augmentation. With targets (of the set, or a signal for real
 images) the network regresses on them by mean-squared error (MKDT, section 4), else it minimises
-cross-entropy with the set's soft labels, or the hard ones. What is saved and tested is the network after
-its last step.
+cross-entropy with the set's soft labels, or the hard ones, or with what a teacher (the scale's or the arm's
+`proxy`) says of each image as it is shown, the way RDED and SRe2L are judged. What is saved and tested is
+the network after its last step.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 
 
 class DistilledParams(RecipeParams):
-    """soft_labels: use the set's, where it has any. learned_rate: the step size that was learned with the
-    set, where it has one and it is positive, instead of `lr`.
+    """soft_labels: use the set's, where it has any. teacher: learn from a teacher instead. learned_rate:
+    the step size that was learned with the set, where it has one and it is positive, instead of `lr`.
     """
 
     soft_labels: bool = True
+    teacher: bool = False
     learned_rate: bool = False
 
 
-def needs(_: Params) -> Signals:
-    return {"sets": {}, "targets": {}}
+def needs(params: Params) -> Signals:
+    assert isinstance(params, DistilledParams)
+    return {"sets": {}, "targets": {}} | ({"model": {}} if params.teacher else {})
 
 
 @plugin(params=DistilledParams, needs=needs, source="Zhao and Bilen 2021, arXiv 2102.08259; arXiv 2410.02116")
@@ -40,6 +43,7 @@ def train(params: DistilledParams, task: Task) -> dict[str, object]:
     """
     import torch
 
+    from winnow.errors import UserError
     from winnow.store import clocked, save_array
     from winnow.train.engine.classifier import build_classifier, predict
     from winnow.train.engine.contrastive import save_trained
@@ -55,7 +59,13 @@ def train(params: DistilledParams, task: Task) -> dict[str, object]:
     if params.learned_rate and learned is not None and learned > 0:
         params = params.model_copy(update={"lr": learned})
     passes, steps = Passes.of(task, drop_last=False), task.total_steps(drop_last=False)
-    loop = training(model, examples, params, passes, steps, task.checkpoint, task.label)
+    teacher = None if task.teacher is None else task.teacher().to(task.device).requires_grad_(False)
+    if teacher is not None and (regresses or not hasattr(teacher, "head")):
+        raise UserError(
+            f"{task.label}: a teacher of classes is asked for; remove `targets`, and give `proxy` the trainer"
+            " supervised, or set teacher: false"
+        )
+    loop = training(model, examples, params, passes, steps, task.checkpoint, task.label, teacher)
     history = loop.run()
     dtype = autocast_dtype(params.precision, task.device)
     with clocked(task.scoring):

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from winnow.distill.engine.convnet_student import features_of
-from winnow.distill.engine.learned import Distilled, LearnedSet, learn
+from winnow.distill.engine.learned import Distilled, LearnedSet, Optimiser, learn
 from winnow.distill.engine.params import DistributionParams
 from winnow.distill.engine.view import DistillView
 from winnow.errors import UserError
@@ -21,7 +21,7 @@ def match_means(params: DistributionParams, view: DistillView) -> Distilled:
     """Learn images whose mean features are those of real images of their class, in ever new networks."""
     if view.real.targets is not None:
         raise UserError(f"{view.label}: matching distributions needs labels; remove `targets` from the suite")
-    learned, pool = LearnedSet.begin(view, params), view.members()
+    learned, pool = LearnedSet.begin(view, params.init), view.members()
     members, dtype = learned.members(view.classes), autocast_dtype(params.precision, view.device)
     present = [label for label, own in enumerate(members) if len(own)]
 
@@ -42,7 +42,8 @@ def match_means(params: DistributionParams, view: DistillView) -> Distilled:
         wanted = means(features_of(encoder, torch.cat(real), dtype), real)
         return (mean_features(encoder, synthetic) - wanted).square().sum()
 
-    return learn(view, params, learned, params.iterations, loss_of, {"images": params.lr_images})
+    rates, moved = {"images": params.lr_images}, Optimiser(momentum=params.momentum)
+    return learn(view, learned, params.iterations, loss_of, rates, moved)
 
 
 def mean_features(encoder: torch.nn.Module, groups: list[Tensor]) -> Tensor:

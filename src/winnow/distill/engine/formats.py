@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from winnow.errors import UserError, one_of
+from winnow.train.engine.synthetic import SyntheticSet
 
 IMAGES = ("images", "image", "data", "x", "syn_images", "image_syn", "images_best", "x_syn", "imgs")
 SOFT = ("soft", "soft_labels")
@@ -96,9 +97,14 @@ def _safetensors(path: Path) -> Any:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        content = load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path}: cannot be read ({error}).") from error
+    if "factor" not in content:
+        return content
+    given = SyntheticSet.load(path).shown()
+    shown = {"images": given.images, "labels": given.labels}
+    return shown | ({} if given.soft is None else {"soft": given.soft})
 
 
 def _torch(path: Path) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from winnow.distill.engine.objective import one_hot
-from winnow.distill.engine.params import PixelParams
 from winnow.distill.engine.view import DistillView
 from winnow.errors import UserError
 from winnow.train.engine.loop import Loop, Passes, Schedule
-from winnow.train.engine.synthetic import SyntheticSet
+from winnow.train.engine.synthetic import SyntheticSet, unpacked
 
 SNAPSHOTS, SHOWN = 6, 100
 """How often the pictures are kept on the way, and how many of them."""
@@ -35,11 +35,60 @@ class Distilled:
     labels: Tensor
 
 
-class LearnedSet(nn.Module):
-    """What is learned. targets: (m, d), soft labels or what is regressed on; moved only if asked to."""
+@dataclass(frozen=True)
+class Optimiser:
+    """How the parts of a set move. own_momentum: of parts by name; betas: of Adam, of AdamW without decay.
 
-    def __init__(self, images: Tensor, labels: Tensor, targets: Tensor, step_size: float | None) -> None:
+    schedule: the rates are constant, or fall as half a cosine or on a line to a thousandth.
+    """
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: float = 0.0
+    own_momentum: dict[str, float] = field(default_factory=dict)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine", "line"] = "constant"
+
+    def over(
+        self, parts: dict[str, nn.Module | nn.Parameter], rates: dict[str, float]
+    ) -> torch.optim.Optimizer:
+        """Return the optimiser of some parts, each with its rate."""
+        groups = []
+        for name, part in parts.items():
+            parameters = list(part.parameters()) if isinstance(part, nn.Module) else [part]
+            groups.append({"params": parameters, "scale": rates[name]})
+            if self.name == "sgd":
+                groups[-1]["momentum"] = self.own_momentum.get(name, self.momentum)
+        if self.name == "sgd":
+            return torch.optim.SGD(groups, lr=1.0, momentum=self.momentum)
+        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        return kind(groups, lr=1.0, betas=self.betas, weight_decay=self.weight_decay)
+
+    def rates(self, steps: int) -> Schedule:
+        """Return the factor of all rates by step."""
+        kind = _Line if self.schedule == "line" else Schedule
+        return kind(1.0, steps, self.schedule == "cosine")
+
+
+class _Line(Schedule):
+    """The rate falls on a line, to a thousandth of the first one."""
+
+    def __call__(self, step: int) -> float:
+        return self.peak * (1 - 0.999 * step / self.steps)
+
+
+class LearnedSet(nn.Module):
+    """What is learned. targets: (m, d), soft labels or what is regressed on; moved only if asked to.
+
+    factor: each image holds factor^2 small ones. helper: a network that is learned beside the set.
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, targets: Tensor, step_size: float | None = None, factor: int = 1
+    ) -> None:
         super().__init__()
+        self.factor = factor
+        self.helper: nn.Module | None = None
         self.images = nn.Parameter(images)
         self.targets = nn.Parameter(targets)
         self.labels = labels
@@ -47,13 +96,13 @@ class LearnedSet(nn.Module):
         self.step_size = None if step_size is None else nn.Parameter(torch.tensor(step_size).to(images))
 
     @classmethod
-    def begin(cls, view: DistillView, params: PixelParams, step_size: float | None = None) -> LearnedSet:
-        """Return a set that starts from real examples, or from noise with their labels."""
+    def begin(cls, view: DistillView, init: str, step_size: float | None = None) -> LearnedSet:
+        """Return a set that starts from real examples (`init` real), or from `noise` with their labels."""
         start = view.real.take(view.start.to(view.device))
         if start.targets is None and bool((start.labels < 0).any()):
             raise UserError(f"{view.label}: some examples have no label, which this method needs")
         images = start.images.clone()
-        if params.init == "noise":
+        if init == "noise":
             random = torch.Generator().manual_seed(view.derive("init", "noise"))
             images = torch.randn(images.shape, generator=random).to(images)
         targets = start.targets if start.targets is not None else one_hot(start.labels, view.classes)
@@ -63,59 +112,56 @@ class LearnedSet(nn.Module):
         """Return the targets as students are shown them: learned logits become shares of classes."""
         return self.targets.softmax(1) if self.are_logits else self.targets
 
+    def shown(self, rows: Tensor) -> Tensor:
+        """Return the images of some rows as networks are shown them, factor^2 for each."""
+        return unpacked(self.images[rows], self.factor)
+
     def members(self, classes: int) -> list[Tensor]:
         return [(self.labels == label).nonzero().flatten() for label in range(classes)]
 
 
 def learn(
     view: DistillView,
-    params: PixelParams,
     learned: LearnedSet,
     iterations: int,
     loss_of: Callable[[int], Tensor],
     rates: dict[str, float],
+    optimiser: Optimiser,
     soft: bool = False,
-    momentum: dict[str, float] | None = None,
     average: float = 0.0,
     extras: dict[str, Tensor] | None = None,
     after_step: Callable[[int], None] | None = None,
 ) -> Distilled:
-    """Minimise `loss_of(iteration)` by SGD with momentum, and return the set after the last iteration.
+    """Minimise `loss_of(iteration)`, and return the set after the last iteration.
 
     rates: of each part of the set by name; one that has none stays as it is. soft: whether its targets are
-    soft labels (or to be regressed on) and not one class. momentum: of parts that have one of their own.
-    average: return the running average of the images, with this memory. extras: further tensors that a
-    resumed run needs.
+    soft labels (or to be regressed on) and not one class. average: return the running average of the images,
+    with this memory. extras: further tensors that a resumed run needs. after_step: may change the images.
     """
     parts = {name: getattr(learned, name) for name in rates}
     for name, parameter in learned.named_parameters():
-        parameter.requires_grad_(name in parts)
-    own = momentum or {}
-    groups = [
-        {"params": [part], "scale": rates[name], "momentum": own.get(name, params.momentum)}
-        for name, part in parts.items()
-    ]
+        parameter.requires_grad_(name.split(".")[0] in parts)
     averaged = learned.images.detach().clone()
-    shown = _shown(learned, view.classes)
+    shown = pictured(learned, view.classes)
     kept_at = sorted({round(share * iterations) for share in np.linspace(0, 1, SNAPSHOTS)})
     snapshots = torch.zeros(len(kept_at), len(shown), *learned.images.shape[1:])
     snapshots[0] = learned.images.detach()[shown].cpu()
     trace = torch.zeros(iterations)
 
     def after(step: int) -> None:
+        if after_step is not None:
+            after_step(step)
         if learned.step_size is not None:
             trace[step] = learned.step_size.detach().cpu()
         if step + 1 in kept_at:
             snapshots[kept_at.index(step + 1)] = learned.images.detach()[shown].cpu()
         if average:
             averaged.mul_(average).add_(learned.images.detach(), alpha=1 - average)
-        if after_step is not None:
-            after_step(step)
 
     loop = Loop(
         model=learned,
-        optimiser=torch.optim.SGD(groups, lr=1.0, momentum=params.momentum),
-        schedule=Schedule(1.0, iterations, cosine=False),
+        optimiser=optimiser.over(parts, rates),
+        schedule=optimiser.rates(iterations),
         step_loss=lambda rows, step: loss_of(step),
         passes=Passes(1, 1, view.root_seed, view.seed, ("distill",)),
         device=view.device,
@@ -154,10 +200,11 @@ def finished(view: DistillView, learned: LearnedSet, soft: bool) -> SyntheticSet
         soft=targets if soft and not regresses else None,
         step_size=step_size,
         targets=targets if regresses else None,
+        factor=learned.factor,
     )
 
 
-def _shown(learned: LearnedSet, classes: int) -> Tensor:
+def pictured(learned: LearnedSet, classes: int) -> Tensor:
     """Return the examples whose pictures are kept: equally many of each class, as far as there are."""
     each = max(1, SHOWN // max(1, classes))
     rows = [members[:each] for members in learned.members(classes)]

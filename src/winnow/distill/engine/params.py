@@ -74,7 +74,11 @@ class GradientParams(PixelParams):
     Every network is compared `rounds` times and trained for `epochs` epochs on the synthetic set in
     between, at rate `lr_network`. batch_real: real images per class and comparison. together: compare the
     gradient of all classes as one, from round `warm_up` of each network on, and in all rounds from network
-    `warm_up_iterations` on.
+    `warm_up_iterations` on. metric: 1 - cosine per output channel, or the squared distance of convolutions
+    alone. factor: each synthetic image holds factor^2 small ones. train_on: networks may be trained on so
+    many real images instead, drawn anew every time. cluster_every: instead of random real images take, anew
+    after so many rounds, those nearest to the centres of as many clusters in the network's features; the set
+    then starts from such images too.
     """
 
     iterations: int = Field(default=1000, ge=1)
@@ -87,6 +91,10 @@ class GradientParams(PixelParams):
     together: bool = False
     warm_up: int = Field(default=0, ge=0)
     warm_up_iterations: int = Field(default=0, ge=0)
+    metric: Literal["cosine", "squared"] = "cosine"
+    factor: int = Field(default=1, ge=1, le=8)
+    train_on: int | None = Field(default=None, ge=1)
+    cluster_every: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _is_reached(self) -> Self:

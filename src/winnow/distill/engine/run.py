@@ -17,6 +17,7 @@ from winnow.tables import read_table, write_table
 from winnow.train.engine.device import pick_device
 from winnow.train.engine.recipe import Examples
 from winnow.train.engine.task import normalise, statistics, to_tensor
+from winnow.train.engine.trained import load_trained
 
 
 def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
@@ -56,7 +57,9 @@ def _view(
     targets = None
     if "targets" in spec.uses:
         targets = load_array(job.input(spec.uses["targets"]), f"s{seed}/signal.npy")
+    teachers = [job.input(ref) for name, ref in spec.uses.items() if name.startswith("model")]
     pixels = to_tensor(data.pool_images(), device).float().div_(255)
+    mean, std = scale
     real = Examples(
         normalise(pixels, *scale).contiguous(memory_format=torch.channels_last),
         torch.from_numpy(data.pool_labels()).to(device),
@@ -80,6 +83,8 @@ def _view(
         device=device,
         checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
         label=f"{job.output.name} s{seed}",
+        bounds=torch.stack([-mean / std, (1 - mean) / std]),
+        teachers=tuple(load_trained(folder, seed, data) for folder in teachers),
     )
 
 

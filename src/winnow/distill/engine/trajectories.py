@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.nn.utils import vector_to_parameters
 
 from winnow.distill.engine.convnet_student import student_of
-from winnow.distill.engine.learned import Distilled, LearnedSet, learn
+from winnow.distill.engine.learned import Distilled, LearnedSet, Optimiser, learn
 from winnow.distill.engine.objective import Objective
 from winnow.distill.engine.params import TrajectoryParams
 from winnow.distill.engine.students import AutogradStudent, Student
@@ -49,24 +49,24 @@ def match_trajectories(params: TrajectoryParams, view: DistillView) -> Distilled
         return loss
 
     rates = {"images": params.lr_images, "targets": params.lr_labels, "step_size": params.lr_step_size}
+    own = {} if params.momentum_labels is None else {"targets": params.momentum_labels}
     return learn(
         view,
-        params,
         learned,
         params.iterations,
         loss_of,
         {name: rate for name, rate in rates.items() if rate},
+        Optimiser(momentum=params.momentum, own_momentum=own),
         soft=params.lr_labels > 0 or params.labels == "experts",
-        momentum={} if params.momentum_labels is None else {"targets": params.momentum_labels},
         average=params.average,
     )
 
 
 def _begin(params: TrajectoryParams, view: DistillView) -> tuple[LearnedSet, DistillView]:
     if params.labels == "given":
-        return LearnedSet.begin(view, params, params.step_size), view
+        return LearnedSet.begin(view, params.init, params.step_size), view
     view, logits = softened(view)
-    learned = LearnedSet.begin(view, params, params.step_size)
+    learned = LearnedSet.begin(view, params.init, params.step_size)
     learned.targets.data, learned.are_logits = logits, True
     return learned, view
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from winnow.errors import UserError
 from winnow.registry import Params, Plugin
@@ -25,8 +25,9 @@ class DistillView:
     real: the pool as networks see it, (n, c, h, w) float32 on the device, with labels, -1 where there is
     none, and targets (n, d) if students regress on them. start: (m,) int64 positions in the pool of the
     real examples that the m synthetic ones start from. classes: how many. model: the network that they are
-    made for. experts: files of trajectories, all of which are to be used. signals: other arrays by name, a
-    row per example. checkpoint: where progress is kept. cost: what a resumed run had spent before.
+    made for. experts: files of trajectories, all of which are to be used. teachers: trained networks in
+    evaluation mode, images to logits. bounds: what black and white pixels are to networks, (2, c).
+    checkpoint: where progress is kept. cost: what a resumed run had spent before.
     """
 
     real: Examples
@@ -40,6 +41,8 @@ class DistillView:
     device: torch.device
     checkpoint: Path
     label: str
+    bounds: Tensor
+    teachers: tuple[nn.Module, ...] = ()
     cost: Cost = field(default_factory=Cost)
 
     def derive(self, axis: str, *context: str | int) -> int:
@@ -73,6 +76,15 @@ class DistillView:
     def parameters(self) -> int:
         """The number of weights p of the network."""
         return sum(parameter.numel() for parameter in self.network(0).parameters())
+
+    def teacher(self) -> nn.Module:
+        """Return the trained classifier that the method asks; its weights do not move."""
+        (found,) = self.teachers
+        if not hasattr(found, "head"):
+            raise UserError(
+                f"{self.label}: the teacher predicts no classes; give `proxy` the trainer supervised"
+            )
+        return found.to(self.device).requires_grad_(False)
 
     def members(self) -> list[Tensor]:
         """Return the positions of each class in the pool; every example has to have a label."""

@@ -52,7 +52,8 @@ class RecipeParams(Params):
     """How a network is trained on a distilled set. Defaults: the evaluation of DC, DSA and DM (Zhao et al.).
 
     schedule: `step` divides the rate by ten after half of the run. temperature: of soft labels given as
-    logits or by a teacher.
+    logits or by a teacher. cutmix: both parameters of the beta distribution that shares are drawn from, for
+    images that are patched into others after the augmentation; 0 for none.
     """
 
     optimiser: Literal["sgd", "adamw"] = "sgd"
@@ -62,4 +63,5 @@ class RecipeParams(Params):
     schedule: Literal["step", "cosine", "constant"] = "step"
     augment: Strategy = "_".join(TRANSFORMS)
     temperature: float = Field(default=1.0, gt=0)
+    cutmix: float = Field(default=0.0, ge=0)
     precision: Precision = "auto"

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.transforms import v2
 
 from winnow.errors import UserError, one_of
 from winnow.registry import Params, Plugin
@@ -113,11 +114,13 @@ def training(
     steps: int,
     checkpoint: Path,
     label: str,
+    teacher: nn.Module | None = None,
     **more: Any,
 ) -> Loop:
     """Return the training of a network on examples that are where it is; `run` does it.
 
-    more: of the loop's, such as `after_step`.
+    teacher: what answers it learns from instead of labels, on the images that it is shown. more: of the
+    loop's, such as `after_step`.
     """
     device, random = examples.images.device, torch.Generator()
 
@@ -126,11 +129,19 @@ def training(
         shown = examples.take(rows)
         with torch.autocast(device.type, enabled=False):
             images = augment(shown.images, recipe.augment, random)
-        outputs = model(images.contiguous(memory_format=torch.channels_last))
+            if recipe.cutmix and shown.targets is None:
+                images, soft = _cut_and_mixed(images, shown, recipe.cutmix, model.head.out_features)
+                shown = replace(shown, images=images, soft=soft)
+        images = images.contiguous(memory_format=torch.channels_last)
+        outputs = model(images)
+        if teacher is not None:
+            with torch.no_grad():
+                taught = teacher(images).log_softmax(1)
+            return _soft_loss(outputs, taught, recipe.temperature)
         if shown.targets is not None:
             return functional.mse_loss(outputs, shown.targets)
         if shown.soft is not None:
-            return _soft_loss(outputs, shown.soft, recipe.temperature)
+            return _soft_loss(outputs, shown.soft.clamp_min(1e-12).log(), recipe.temperature)
         return functional.cross_entropy(outputs, shown.labels)
 
     return Loop(
@@ -147,10 +158,16 @@ def training(
     )
 
 
-def _soft_loss(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
-    """Return the cross-entropy with soft labels; a temperature softens both sides."""
-    if temperature != 1:
-        soft = (soft.clamp_min(1e-12).log() / temperature).softmax(1)
+def _cut_and_mixed(images: Tensor, shown: Examples, share: float, classes: int) -> tuple[Tensor, Tensor]:
+    """Return images with patches of others, and their labels (b, classes) in these shares."""
+    labels = functional.one_hot(shown.labels, classes).float() if shown.soft is None else shown.soft
+    mixed: tuple[Tensor, Tensor] = v2.CutMix(alpha=share, num_classes=classes)(images, labels)
+    return mixed
+
+
+def _soft_loss(logits: Tensor, logs: Tensor, temperature: float) -> Tensor:
+    """Return the cross-entropy with soft labels, given as logarithms; a temperature softens both sides."""
+    soft = (logs / temperature).softmax(1)
     return -(soft * (logits / temperature).log_softmax(1)).sum(1).mean() * temperature**2
 
 

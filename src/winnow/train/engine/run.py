@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from winnow.train.engine.folds import folds_of
 from winnow.train.engine.parallel import joined, processes, total
 from winnow.train.engine.synthetic import SyntheticSet
 from winnow.train.engine.task import Task, statistics, to_tensor
+from winnow.train.engine.trained import load_trained
 
 
 def train_all(job: Job[TrainSpec]) -> None:
@@ -50,6 +52,7 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
                 labels=labels,
                 targets=targets,
                 synthetic=synthetic,
+                teacher=_teacher(job, seed, data),
                 rows=torch.from_numpy(rows).to(device),
                 weights=None if weights is None else torch.from_numpy(weights).to(device),
                 captions=part.pool_captions,
@@ -88,7 +91,16 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
 def _synthetic(job: Job[TrainSpec], seed: int) -> SyntheticSet | None:
     if job.spec.synthetic is None:
         return None
-    return SyntheticSet.load(verified(job.input(job.spec.synthetic), f"s{seed}/synthetic.safetensors"))
+    path = verified(job.input(job.spec.synthetic), f"s{seed}/synthetic.safetensors")
+    return SyntheticSet.load(path).shown()
+
+
+def _teacher(job: Job[TrainSpec], seed: int, data: Dataset) -> Callable[[], torch.nn.Module] | None:
+    """Return what loads the model to learn from, or None."""
+    if job.spec.teacher is None:
+        return None
+    folder = job.input(job.spec.teacher)
+    return lambda: load_trained(folder, seed, data)
 
 
 def _targets(job: Job[TrainSpec], seed: int, n: int) -> torch.Tensor | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from winnow.data.dataset import Dataset
 from winnow.data.lazy import ImageSource
@@ -25,7 +25,8 @@ class Task:
 
     images: (n, c, h, w) uint8, the whole pool, or where it stays in shards what decodes it. labels: (n,)
     int64, -1 where there is none. targets: (n, d) float32 that the model regresses on instead, or None.
-    synthetic: a set to train on instead of the pool, or None. rows: (m,) int64 positions of the subset in
+    synthetic: a set to train on instead of the pool, or None. teacher: loads a trained model, in evaluation
+    mode, whose answers are learned from, or None. rows: (m,) int64 positions of the subset in
     the pool, repeated where an example counts twice; with `rounds` above 1 they are that many subsets of
     equal size, one per epoch in turn. weights: (m,) float32, or None where all are 1. captions: returns the
     captions of each of the n examples. steps_as: number of examples whose epochs set the number of steps
@@ -63,6 +64,7 @@ class Task:
     scoring: Cost
     targets: Tensor | None = None
     synthetic: SyntheticSet | None = None
+    teacher: Callable[[], nn.Module] | None = None
 
     def total_steps(self, drop_last: bool) -> int:
         """Return the number of optimiser steps: whole epochs, and as many as hold `min_steps`."""

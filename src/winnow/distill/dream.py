@@ -1,0 +1,45 @@
+"""DREAM: gradient matching with real images that stand for clusters of their class, instead of random ones.
+
+Networks train on real images in between, gradients of convolutions are compared by their squared distance,
+and each synthetic image holds several small ones (IDC, which DREAM builds on). Rates are for images as
+networks see them; the published 0.005 per 10 images of a class is for pixels, whose gradient is smaller by
+the variance of a channel. Here they train by plain SGD, without momentum and CutMix.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from winnow.distill.engine.params import GradientParams
+from winnow.registry import plugin
+from winnow.train.engine.options import Strategy
+
+if TYPE_CHECKING:
+    from winnow.distill.engine.learned import Distilled
+    from winnow.distill.engine.view import DistillView
+
+
+class DreamParams(GradientParams):
+    """The published settings of CIFAR-10 with 10 images per class."""
+
+    iterations: int = Field(default=500, ge=1)
+    rounds: int = Field(default=100, ge=1)
+    epochs: int = Field(default=1, ge=0)
+    lr_images: float = Field(default=0.08, gt=0)
+    batch_train: int = Field(default=64, ge=1)
+    batch_real: int = Field(default=64, ge=1)
+    metric: Literal["cosine", "squared"] = "squared"
+    factor: int = Field(default=2, ge=1, le=8)
+    train_on: int | None = Field(default=2000, ge=1)
+    cluster_every: int | None = Field(default=10, ge=1)
+    augment: Strategy = "color_crop_cutout"
+
+
+@plugin(params=DreamParams, source="Liu et al. 2023, arXiv 2302.14416; Kim et al. 2022, arXiv 2205.14959")
+def distill(params: DreamParams, view: DistillView) -> Distilled:
+    """Return the set after the last iteration."""
+    from winnow.distill.engine.gradients import match_gradients
+
+    return match_gradients(params, view)

@@ -1,0 +1,127 @@
+"""Kernel ridge regression from synthetic to real images, in the features of a pool of networks.
+
+Source: Lee et al. 2024, arXiv 2310.06511 (KRR-ST), equations 5 to 7. Targets are those of images as they
+are: real ones are not augmented.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+from torch.nn.utils import vector_to_parameters
+
+from winnow.distill.engine.convnet_student import student_of
+from winnow.distill.engine.learned import Distilled, LearnedSet, Optimiser, learn
+from winnow.distill.engine.students import flat
+from winnow.distill.engine.view import DistillView
+from winnow.distill.krr_st import KRRSTParams
+from winnow.errors import UserError
+from winnow.train.engine.classifier import Classifier
+
+MOMENTUM = 0.9
+
+
+def regress(params: KRRSTParams, view: DistillView) -> Distilled:
+    """Learn images and targets together."""
+    if view.real.targets is None:
+        raise UserError(f"{view.label}: kernel regression needs `targets` in the suite")
+    learned, pool = LearnedSet.begin(view, "real"), Pool(params, view)
+    network, targets = view.network(0).requires_grad_(False), view.real.targets
+
+    def loss_of(step: int) -> Tensor:
+        if step == 0:
+            pool.begin(learned)
+        random = Generator().manual_seed(view.derive("order", step))
+        vector_to_parameters(pool.weights[pool.drawn(step)].clone(), network.parameters())
+        rows = torch.randperm(len(view.real), generator=random)[: params.batch_real].to(view.device)
+        with torch.no_grad():
+            real = embedded(network, view.real.images[rows])
+        predicted = ridge_regression(real, embedded(network, learned.images), learned.targets, params.ridge)
+        return functional.mse_loss(predicted, targets[rows].to(predicted))
+
+    def after(step: int) -> None:
+        pool.update(pool.drawn(step), learned, step)
+
+    rate = params.lr_images
+    return learn(
+        view,
+        learned,
+        params.iterations,
+        loss_of,
+        {"images": rate, "targets": rate},
+        Optimiser("adamw", schedule="line"),
+        extras={"pool": pool.weights, "momentum": pool.momentum, "ages": pool.ages},
+        after_step=after,
+    )
+
+
+def embedded(network: Classifier, images: Tensor) -> Tensor:
+    """Return features (n, d + 1) with a constant 1 beside them."""
+    features = network.encoder(images.contiguous(memory_format=torch.channels_last))
+    return torch.cat([features, torch.ones_like(features[:, :1])], 1)
+
+
+def ridge_regression(real: Tensor, synthetic: Tensor, targets: Tensor, ridge: float) -> Tensor:
+    """Return K_rs (K_ss + l I)^-1 y for features (n, d) and (m, d) and targets (m, k), in float64.
+
+    l is `ridge` times the trace of K_ss, and is not differentiated.
+    """
+    real, synthetic, targets = real.double(), synthetic.double(), targets.double()
+    kernel = synthetic @ synthetic.T
+    level = ridge * kernel.detach().diagonal().sum()
+    identity = torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
+    weights: Tensor = torch.linalg.solve(kernel + level * identity, targets)
+    return real @ (synthetic.T @ weights)
+
+
+class Pool:
+    """Networks that train on the synthetic set, a step at a time. weights, momentum: (k, p). ages: (k,)."""
+
+    def __init__(self, params: KRRSTParams, view: DistillView) -> None:
+        self.params, self.view = params, view
+        network = view.network(0)
+        if any(True for _ in network.buffers()):
+            raise UserError(
+                f"{view.label}: {view.model.name} keeps running statistics, which the pool's networks do not;"
+                " give `training` a model without batch norm (norm: instance)"
+            )
+        self.student = student_of(network, "mse")
+        self.weights = torch.zeros(params.pool, view.parameters, device=view.device)
+        self.momentum = torch.zeros_like(self.weights)
+        self.ages = torch.zeros(params.pool, dtype=torch.int64)
+
+    def begin(self, learned: LearnedSet) -> None:
+        """Draw all networks and train each for a random number of steps."""
+        random = Generator().manual_seed(self.view.derive("init", "pool"))
+        ages = torch.randint(1, self.params.oldest, (self.params.pool,), generator=random)
+        for place, age in enumerate(ages.tolist()):
+            self._draw(place, place)
+            for _ in range(age):
+                self._train(place, learned)
+
+    def drawn(self, step: int) -> int:
+        """Return the network that an iteration uses."""
+        random = Generator().manual_seed(self.view.derive("selection", "pool", step))
+        return int(torch.randint(self.params.pool, (1,), generator=random))
+
+    def update(self, place: int, learned: LearnedSet, step: int) -> None:
+        """Train a network for a step; one that has reached its limit is drawn anew instead."""
+        if self.ages[place] < self.params.oldest:
+            self._train(place, learned)
+            return
+        age = int(self.ages[place])
+        self._draw(place, self.params.pool + step)
+        if not self.params.reset:
+            self.ages[place] = age
+
+    def _draw(self, place: int, number: int) -> None:
+        self.weights[place] = flat(self.view.network(number).parameters())
+        self.momentum[place], self.ages[place] = 0.0, 0
+
+    def _train(self, place: int, learned: LearnedSet) -> None:
+        weights = self.weights[place]
+        slope = self.student.gradient(weights, learned.images.detach(), learned.targets.detach())
+        self.momentum[place].mul_(MOMENTUM).add_(slope + self.params.decay_network * weights)
+        weights.sub_(self.params.lr_network * self.momentum[place])
+        self.ages[place] += 1

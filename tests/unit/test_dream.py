@@ -1,0 +1,74 @@
+"""DREAM: real images that stand for clusters, small images in one, and the squared distance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distill_views import CLASSES, SIZE, M, distill, make_view
+from torch.nn.utils import parameters_to_vector
+
+from winnow.distill.engine import gradients
+from winnow.distill.engine.nearest import Nearest, nearest_to_centres
+from winnow.errors import UserError
+
+
+def test_separated_clusters_give_one_image_each(tmp_path: Path) -> None:
+    """Two kinds of images of a class, each with slight noise: one of each kind stands for it."""
+    view = make_view(tmp_path, "dream")
+    members, images = view.members()[0], view.real.images
+    kinds = torch.arange(len(members)) % 2
+    centres = 10 * torch.randn(2, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    images[members] = centres[kinds] + 0.01 * torch.randn(len(members), 1, SIZE, SIZE)
+    found = nearest_to_centres(view, view.network(0), members, 2, seed=0)
+    places = [members.tolist().index(row) for row in found.tolist()]
+    assert sorted(kinds[places].tolist()) == [0, 1]
+
+
+def test_real_images_are_those_nearest_to_centres_and_change_with_the_network(tmp_path: Path) -> None:
+    view = make_view(tmp_path, "dream")
+    nearest = Nearest(view, 5, torch.tensor([1, 0, 1]))
+    looks = []
+    for number in range(2):
+        network = view.network(number)
+        nearest.look(network, parameters_to_vector(network.parameters()).detach(), 0)
+        looks.append(nearest.rows.clone())
+        for label, own in enumerate(nearest.members()):
+            assert len(own) == len(own.unique()) == (0 if label == 1 else 5)
+            assert bool((view.real.labels[own] == label).all())
+    assert not torch.equal(looks[0], looks[1])
+
+
+def test_the_squared_distance_is_of_convolutions_alone() -> None:
+    shapes = [torch.Size((4, 3, 3, 3)), torch.Size((4,)), torch.Size((5, 8))]
+    first, second = (torch.randn(sum(shape.numel() for shape in shapes)) for _ in range(2))
+    wanted = (first[:108] - second[:108]).square().sum()
+    torch.testing.assert_close(gradients.squared_distance(first, second, shapes), wanted)
+
+
+def test_small_images_take_part_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[tuple[int, int]] = []
+    own = gradients.gradient_distance
+
+    def counted(student: Any, weights: Any, shapes: Any, pairs: Any, measure: Any) -> torch.Tensor:
+        counts.extend((len(pair[0]), len(pair[2])) for pair in pairs)
+        return own(student, weights, shapes, pairs, measure)
+
+    monkeypatch.setattr(gradients, "gradient_distance", counted)
+    given = distill("dream", tmp_path).given
+    assert set(counts) == {(8, 4 * M // CLASSES)}
+    assert given.factor == 2 and given.shown().images.shape == (4 * M, 1, SIZE, SIZE)
+
+
+def test_networks_train_on_real_images(tmp_path: Path) -> None:
+    real, synthetic = (
+        distill("dream", tmp_path / str(count), train_on=count).given.images for count in (20, None)
+    )
+    assert not torch.equal(real, synthetic)
+
+
+def test_too_few_real_images_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has 20 real images, 48 are needed"):
+        distill("dream", tmp_path, factor=4)

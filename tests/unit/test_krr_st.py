@@ -1,0 +1,84 @@
+"""Kernel ridge regression against its closed form, and the ages of the pool in both variants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from distill_views import distill, make_view, params_of
+
+from winnow import registry
+from winnow.distill.engine import kernel
+from winnow.distill.engine.kernel import Pool, ridge_regression
+from winnow.distill.engine.learned import LearnedSet
+from winnow.errors import UserError
+
+
+def test_it_is_ridge_regression_of_the_weights() -> None:
+    """The dual form with a kernel equals the primal one: W = (X'X + l I)^-1 X'y."""
+    random = np.random.default_rng(0)
+    real, made, targets = (random.normal(size=shape) for shape in ((9, 4), (6, 4), (6, 3)))
+    level = 0.1 * np.trace(made @ made.T)
+    primal = np.linalg.solve(made.T @ made + level * np.eye(4), made.T @ targets)
+    found = ridge_regression(*(torch.tensor(part) for part in (real, made, targets)), ridge=0.1)
+    np.testing.assert_allclose(found.numpy(), real @ primal, rtol=1e-9)
+
+
+def test_enough_points_of_a_linear_map_predict_it() -> None:
+    weights, made, real = torch.randn(4, 3), torch.randn(20, 4), torch.randn(9, 4)
+    found = ridge_regression(real, made, made @ weights, ridge=1e-9)
+    torch.testing.assert_close(found.float(), real @ weights, rtol=1e-3, atol=1e-3)
+
+
+def test_gradients_reach_images_and_targets(tmp_path: Path) -> None:
+    view = make_view(tmp_path, "krr_st")
+    given = distill("krr_st", tmp_path / "run").given
+    assert given.targets is not None and view.real.targets is not None
+    assert bool((given.targets != view.real.targets[view.start]).any(1).all())
+
+
+@pytest.mark.parametrize(("variant", "low", "high"), [("paper", 0.0, 0.2), ("released", 0.8, 1.0)])
+def test_networks_are_drawn_anew_when_they_are_old_and_not_at_every_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, low: float, high: float
+) -> None:
+    """With the published pool of ten the released counter renews 97 % of 160 times the limit's updates."""
+    view = make_view(tmp_path, "krr_st")
+    method = registry.load("distill", "krr_st", "")
+    changes: dict[str, Any] = {**method.variants[variant], "pool": 10, "oldest": 10}
+    params = method.params(**changes)
+    pool, learned, renewed = Pool(params, view), LearnedSet.begin(view, "real"), 0
+
+    def trained(self: Pool, place: int, _: LearnedSet) -> None:
+        self.ages[place] += 1
+
+    own = Pool._draw
+
+    def counted(self: Pool, place: int, number: int) -> None:
+        nonlocal renewed
+        renewed += 1
+        own(self, place, number)
+
+    monkeypatch.setattr(kernel.Pool, "_train", trained)
+    monkeypatch.setattr(kernel.Pool, "_draw", counted)
+    pool.begin(learned)
+    assert bool(((pool.ages >= 1) & (pool.ages < params.oldest)).all())
+    renewed, updates = 0, 1600
+    for step in range(updates):
+        pool.update(pool.drawn(step), learned, step)
+    assert low <= renewed / updates <= high
+    if variant == "paper":
+        assert renewed / updates == pytest.approx(1 / (params.oldest + 1), rel=0.2)
+        assert int(pool.ages.max()) <= params.oldest
+
+
+def test_it_needs_targets_and_networks_without_running_statistics(tmp_path: Path) -> None:
+    method = registry.load("distill", "krr_st", "").function
+    with pytest.raises(UserError, match="needs `targets`"):
+        method(params_of("krr_st"), make_view(tmp_path, "krr_st", regress=False))
+    view = make_view(tmp_path, "krr_st")
+    settings = {**vars(view), "model_params": view.model.params(depth=2, width=4, norm="batch")}
+    with pytest.raises(UserError, match="running statistics"):
+        method(params_of("krr_st"), view.__class__(**settings))
