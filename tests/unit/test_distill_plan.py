@@ -40,7 +40,7 @@ def test_the_demos_can_be_planned(tmp_path: Path) -> None:
     made = [node.spec for node in plan.graph.nodes.values() if isinstance(node.spec, DistillSpec)]
     assert {spec.variant for spec in made} == {"paper", "released"}
     for spec in made:
-        assert {"expert0", "targets"} <= set(spec.uses)
+        assert "targets" in spec.uses and ("expert0" in spec.uses) == (spec.method.name == "mkdt")
 
 
 def test_arms_that_need_no_teacher_do_not_wait_for_it(tmp_path: Path) -> None:
@@ -76,3 +76,21 @@ def test_mistakes_are_told_when_planning(
 ) -> None:
     with pytest.raises(UserError, match=message):
         planned(tmp_path, suite, **changes)
+
+
+def test_teachers_are_the_arms_own_proxies_and_count_as_cost(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "distillation")
+    nodes, cells = plan.graph.nodes, {cell.arm: cell for cell in plan.graph.cells["distillation"]}
+    teachers = {}
+    for arm in ("stratified_taught", "rded", "sre2l"):
+        spec = nodes[cells[arm].train].spec
+        assert isinstance(spec, TrainSpec) and spec.teacher is not None
+        assert spec.teacher in cells[arm].upstream
+        teachers[arm] = spec.teacher
+        made = None if cells[arm].synthetic is None else nodes[cells[arm].synthetic].spec
+        assert made is None or (isinstance(made, DistillSpec) and made.uses["model0"] == spec.teacher)
+    assert teachers["stratified_taught"] == teachers["rded"] != teachers["sre2l"]
+    squeezed = nodes[teachers["sre2l"]].spec
+    assert isinstance(squeezed, TrainSpec) and squeezed.model.params["norm"] == "batch"
+    spec = nodes[cells["stratified"].train].spec
+    assert isinstance(spec, TrainSpec) and spec.teacher is None
