@@ -20,7 +20,7 @@ from winnow.plan.specs import (
     Spec,
     TrainSpec,
 )
-from winnow.rehearse.cases import TrainCase
+from winnow.rehearse.cases import DistillCase, TrainCase
 from winnow.rehearse.measures import Measures, StageMeasure, between
 from winnow.rehearse.standin import Look
 from winnow.train.engine.loop import Passes
@@ -141,6 +141,27 @@ class Book:
         weight = (spec.fraction - least) / (most - least)
         return between(ends[0], ends[1], weight, self.pool(spec.data))
 
+    def distill_case(self, spec: DistillSpec) -> DistillCase | None:
+        """Return the case of a distillation; None while the width of its targets is not known."""
+        width, epochs, teacher = None, 0, None
+        for name, reference in spec.uses.items():
+            use = self.specs[reference]
+            if isinstance(use, SignalSpec):
+                like = self.measures.stages.get(self.signal_key(use))
+                if like is None:
+                    return None
+                width = like.columns[0]
+            elif isinstance(use, TrainSpec) and name.startswith("expert"):
+                epochs = use.epochs
+            elif isinstance(use, TrainSpec):
+                teacher = use.model
+        look, n = self.look(spec.data), self.pool(spec.data)
+        return DistillCase(spec.method, spec.model, look, n, spec.budget, width, epochs, teacher)
+
+    def distill_key(self, spec: DistillSpec) -> str:
+        case = self.distill_case(spec)
+        return _key("distill", {} if case is None else vars(case))
+
     def evaluate_key(self, spec: EvaluateSpec) -> str:
         """Return the key of an evaluation; only protocols that encode images depend on the model."""
         facts: dict[str, Any] = {"protocol": spec.protocol, "classes": self.look(spec.data).classes}
@@ -156,6 +177,8 @@ class Book:
             return self.signal_key(spec)
         if isinstance(spec, SelectSpec):
             return self.select_key(spec)
+        if isinstance(spec, DistillSpec):
+            return self.distill_key(spec)
         assert isinstance(spec, EvaluateSpec)
         return self.evaluate_key(spec)
 
@@ -203,6 +226,12 @@ def loads_models(signal: Plugged) -> bool:
     plugin = registry.load("signals", signal.name, "spec: signal.name")
     needs = plugin.needs(plugin.params(**signal.params))
     return "experts" in needs or ("model" in needs and not needs["model"].get("recorded", False))
+
+
+def reads_experts(signal: Plugged) -> bool:
+    """Whether a signal runs experts, on labels or on targets."""
+    plugin = registry.load("signals", signal.name, "spec: signal.name")
+    return "experts" in plugin.needs(plugin.params(**signal.params))
 
 
 def is_trajectory(trainer: Plugged) -> bool:

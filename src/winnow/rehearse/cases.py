@@ -49,6 +49,24 @@ class TrainCase:
 
 
 @dataclass(frozen=True)
+class DistillCase:
+    """A method of distillation with its network, on n images that look alike, for `budget` synthetic ones.
+
+    width: of what students regress on, None for labels. epochs: of expert trajectories, 0 where it has none.
+    teacher: the network that it asks, or None.
+    """
+
+    method: Plugged
+    model: Plugged
+    look: Look
+    n: int
+    budget: int
+    width: int | None
+    epochs: int
+    teacher: Plugged | None
+
+
+@dataclass(frozen=True)
 class SignalCase:
     """One signal on images that look alike, by as many stand-in proxies, or from other signals.
 

@@ -12,10 +12,26 @@ import numpy as np
 from pydantic import ValidationError
 
 from winnow.errors import UserError
-from winnow.plan.specs import EvaluateSpec, PrepareSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
+from winnow.plan.specs import (
+    DistillSpec,
+    EvaluateSpec,
+    PrepareSpec,
+    Ref,
+    SelectSpec,
+    SignalSpec,
+    Spec,
+    TrainSpec,
+)
 from winnow.rehearse.forecast import Forecast
 
-SPECS: tuple[type[Spec], ...] = (PrepareSpec, TrainSpec, SignalSpec, SelectSpec, EvaluateSpec)
+SPECS: tuple[type[Spec], ...] = (
+    PrepareSpec,
+    TrainSpec,
+    SignalSpec,
+    SelectSpec,
+    DistillSpec,
+    EvaluateSpec,
+)
 
 
 @dataclass(frozen=True)

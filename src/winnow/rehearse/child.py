@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from winnow.rehearse.cases import EvaluateCase, SelectCase, SignalCase, TrainCase
-from winnow.rehearse.measures import StageMeasure, TrainMeasure
+from winnow.rehearse.cases import DistillCase, EvaluateCase, SelectCase, SignalCase, TrainCase
+from winnow.rehearse.measures import DistillMeasure, StageMeasure, TrainMeasure
 
-Case = TrainCase | SignalCase | SelectCase | EvaluateCase
-Measure = TrainMeasure | StageMeasure
+Case = TrainCase | SignalCase | SelectCase | EvaluateCase | DistillCase
+Measure = TrainMeasure | StageMeasure | DistillMeasure
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def plugin_of(case: Case) -> str:
         return case.trainer.name
     if isinstance(case, SignalCase):
         return case.signal.name
-    return case.method.name if isinstance(case, SelectCase) else case.protocol.name
+    return case.protocol.name if isinstance(case, EvaluateCase) else case.method.name
 
 
 def measure_family(family: Family) -> list[tuple[str, Measure | str]]:
@@ -49,6 +49,10 @@ def _measure_one(case: Case, family: Family, is_first: bool) -> Measure:
         from winnow.rehearse.training import measure_training
 
         return measure_training(case, *place, is_first, family.timed)
+    if isinstance(case, DistillCase):
+        from winnow.rehearse.distilling import measure_distillation
+
+        return measure_distillation(case, family.device, family.budget_s, family.timed)
     from winnow.rehearse import stages
 
     if isinstance(case, SignalCase):

@@ -71,10 +71,10 @@ class Forecaster:
         """Return why a job has no forecast, or None."""
         if isinstance(spec, PrepareSpec):
             return None
-        if isinstance(spec, DistillSpec):
-            return "distillations are not rehearsed"
         key = self.book.key(spec)
-        if isinstance(spec, TrainSpec):
+        if isinstance(spec, DistillSpec):
+            known = key in self.book.measures.distill
+        elif isinstance(spec, TrainSpec):
             known = key in self.book.measures.train
         else:
             assert isinstance(spec, SignalSpec | SelectSpec | EvaluateSpec)
@@ -86,6 +86,8 @@ class Forecaster:
             return self._prepare(reference, spec)
         if isinstance(spec, TrainSpec):
             return self._train(reference, spec)
+        if isinstance(spec, DistillSpec):
+            return self._distill(reference, spec)
         return self._other(reference, spec)
 
     def _train(self, reference: Ref, spec: TrainSpec) -> Forecast:
@@ -161,6 +163,20 @@ class Forecaster:
             device=None,
             files=measure.fixed_files + len(spec.seeds) * files,
             how=how,
+        )
+
+    def _distill(self, reference: Ref, spec: DistillSpec) -> Forecast:
+        measure = self.book.measures.distill[self.book.distill_key(spec)]
+        step_s = measure.step_s if self.card is None else self.card.seconds(measure.step, "fp32")
+        images = 4.0 * self.book.pool(spec.data) * self.book.look(spec.data).image_bytes
+        each = measure.repetition_s + measure.steps * step_s
+        return self._forecast(
+            reference,
+            wall_s=measure.first_s + len(spec.seeds) * each,
+            host=measure.memory + images,
+            device=None if self.card is None else measure.device + images,
+            files=len(spec.seeds) * measure.files,
+            how=measure.how,
         )
 
     def _prepare(self, reference: Ref, spec: PrepareSpec) -> Forecast:

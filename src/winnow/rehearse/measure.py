@@ -20,8 +20,8 @@ from tqdm import tqdm
 from winnow.canonical import sha256_file
 from winnow.errors import UserError
 from winnow.plan.code import SOURCE
-from winnow.plan.specs import EvaluateSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
-from winnow.rehearse.book import Book, encodes, loads_models
+from winnow.plan.specs import DistillSpec, EvaluateSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
+from winnow.rehearse.book import Book, encodes, loads_models, reads_experts
 from winnow.rehearse.cases import EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.child import Case, Family, measure_family, plugin_of
 from winnow.rehearse.clock import Watch
@@ -32,6 +32,7 @@ MODULES = {
     "train": "winnow.train.engine.run",
     "signals": "winnow.signals.engine.run",
     "selection": "winnow.select.engine.run",
+    "distill": "winnow.distill.engine.run",
     "evaluate": "winnow.evaluate.engine.run",
 }
 TOGETHER = 6
@@ -59,6 +60,7 @@ def rehearse(
             while cases := _signal_cases(book):
                 stage.play("signals", cases)
             stage.play("selections", _select_cases(book))
+            stage.play("distillations", _distill_cases(book))
             stage.play("evaluations", _evaluate_cases(book))
     finally:
         if threads is None:
@@ -116,7 +118,7 @@ def _families(cases: Mapping[str, Case]) -> Iterable[list[tuple[str, Case]]]:
 def _share_first(book: Book, cases: Mapping[str, Case]) -> None:
     """Give all cases of a plugin what its first one took at first use; the others came after it."""
     first: dict[str, float] = defaultdict(float)
-    known: dict[str, Any] = {**book.measures.train, **book.measures.stages}
+    known: dict[str, Any] = {**book.measures.train, **book.measures.stages, **book.measures.distill}
     for key, case in cases.items():
         if key in known:
             first[plugin_of(case)] = max(first[plugin_of(case)], known[key].first_s)
@@ -161,7 +163,9 @@ def _signal_cases(book: Book) -> dict[str, Case]:
             use = book.specs[reference]
             if isinstance(use, SignalSpec) and book.signal_key(use) in book.measures.stages:
                 arrays[name] = (book.signal_key(use), book.measures.stages[book.signal_key(use)])
-        ready = len(arrays) + len(proxies) == len(spec.uses)
+        if reads_experts(spec.signal):
+            arrays = {}  # stand-in experts learn labels, which costs what regressing does
+        ready = len(arrays) + len(proxies) == len(spec.uses) or reads_experts(spec.signal)
         trained = all(book.train_key(proxy) in book.measures.train for proxy in proxies)
         if ready and trained and not book.measures.knows(key):
             n = max(n, cases[key].n) if key in cases else n  # type: ignore[union-attr]
@@ -198,6 +202,16 @@ def _select_cases(book: Book) -> dict[str, Case]:
         for key, case in cases.items()
         if case.fraction is None or case.fraction in book.measures.fractions[families[key]]
     }
+
+
+def _distill_cases(book: Book) -> dict[str, Case]:
+    """Return the distillations whose targets were rehearsed, if they have any."""
+    cases: dict[str, Case] = {}
+    for spec in (spec for spec in book.specs.values() if isinstance(spec, DistillSpec)):
+        case = book.distill_case(spec)
+        if case is not None:
+            cases[book.distill_key(spec)] = case
+    return cases
 
 
 def _evaluate_cases(book: Book) -> dict[str, Case]:

@@ -114,6 +114,26 @@ class TrainMeasure:
 
 
 @dataclass(frozen=True)
+class DistillMeasure:
+    """One method of distillation at one size, per repetition.
+
+    `repetition_s` comes before its `steps` iterations, of `step_s` each on this machine; `step` counts one's
+    work for another card. `memory` is the process's, `device` what a GPU holds beside the real images; both
+    and `files` are in bytes.
+    """
+
+    how: How
+    first_s: float
+    repetition_s: float
+    steps: int
+    step_s: float
+    step: Counts
+    memory: float
+    device: float
+    files: float
+
+
+@dataclass(frozen=True)
 class StageMeasure:
     """One signal, method or protocol: by the number n of examples, per repetition.
 
@@ -164,18 +184,21 @@ class Measures:
     hash_rate: float = 1e9
     train: dict[str, TrainMeasure] = field(default_factory=dict)
     stages: dict[str, StageMeasure] = field(default_factory=dict)
+    distill: dict[str, DistillMeasure] = field(default_factory=dict)
     fractions: dict[str, tuple[float, float]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
     def knows(self, key: str) -> bool:
         """Return whether a case was rehearsed, or tried."""
-        return key in self.train or key in self.stages or key in self.failed
+        return any(key in known for known in (self.train, self.stages, self.distill, self.failed))
 
-    def enter(self, key: str, found: TrainMeasure | StageMeasure | str) -> None:
+    def enter(self, key: str, found: TrainMeasure | StageMeasure | DistillMeasure | str) -> None:
         """Add what a case showed, or why it could not be rehearsed."""
         if isinstance(found, TrainMeasure):
             self.train[key] = found
         elif isinstance(found, StageMeasure):
             self.stages[key] = found
+        elif isinstance(found, DistillMeasure):
+            self.distill[key] = found
         else:
             self.failed[key] = found

@@ -1,0 +1,260 @@
+"""Rehearsing a distillation: a few of its own iterations on stand-ins, at two small sizes each way.
+
+An iteration's cost grows with the steps of its students (or their epochs), with the synthetic examples, as a
+product, and with the real ones beside. It is taken at the corners of a small box, and followed from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from winnow import registry
+from winnow.distill.engine import characteristic, distributions, gradients, kernel, trajectories
+from winnow.distill.engine.students import AutogradStudent, flat
+from winnow.distill.engine.view import DistillView
+from winnow.plan.specs import Plugged
+from winnow.registry import Params
+from winnow.rehearse.cases import DistillCase
+from winnow.rehearse.clock import Watch, forget_peak, peak_memory
+from winnow.rehearse.counting import Tally
+from winnow.rehearse.measures import Counts, DistillMeasure
+from winnow.train.engine.classifier import assemble
+from winnow.train.engine.device import pick_device
+from winnow.train.engine.loop import Loop
+from winnow.train.engine.recipe import Examples
+
+POOL, REAL = 20_000, 16
+"""Most real images of a stand-in, and those that an iteration is shown of each class."""
+
+LENGTHS = ("student_steps", "epochs")
+"""Parameters that an iteration's cost is proportional to, beside its synthetic examples."""
+
+
+class _Stopped(Exception):
+    """Leaves a method where the rehearsal has seen enough."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one small run showed: seconds before the loop, per iteration and of the first one; its counts; the
+    iterations of a whole run.
+    """
+
+    before_s: float
+    step_s: float
+    first_s: float
+    counts: Counts
+    steps: int
+
+
+def measure_distillation(case: DistillCase, device_name: str, budget_s: float, timed: bool) -> DistillMeasure:
+    """Rehearse one case; `timed` False counts operations for another card instead."""
+    device = pick_device(device_name)
+    method = registry.load("distill", case.method.name, "rehearsal")
+    params = method.params(**case.method.params)
+    with tempfile.TemporaryDirectory() as folder, _quick_beginnings(), _countable(timed):
+        box = _Box(case, params, _view(case, device, Path(folder)), timed, budget_s)
+        return box.measure(method.function)
+
+
+@dataclass
+class _Box:
+    """A method at small sizes: `length` of its students 1 and 2, `classes` and twice as many examples."""
+
+    case: DistillCase
+    params: Params
+    view: DistillView
+    timed: bool
+    budget_s: float
+
+    def measure(self, function: Callable[..., Any]) -> DistillMeasure:
+        least = min(self.case.budget, self.case.look.classes)
+        length = next((name for name in LENGTHS if name in self._fields), None)
+        forget_peak()
+        held = peak_memory()
+        corner = self._run(function, least, length, 1, REAL)
+        if corner is None:
+            return self._without_loop(function)
+        more = self._run(function, 2 * least, length, 1, REAL) or corner
+        grown = max(0.0, peak_memory() - held)
+        longer = self._run(function, least, length, 2, REAL) if length else corner
+        both = self._run(function, 2 * least, length, 2, REAL) if length else more
+        wider = self._run(function, least, length, 1, 2 * REAL) if "batch_real" in self._fields else corner
+        assert longer is not None and both is not None and wider is not None
+        shown = min(self.case.budget, getattr(self.params, "batch_size", None) or self.case.budget)
+        across, along = shown / least - 1, (getattr(self.params, length) if length else 1) - 1
+        beside = getattr(self.params, "batch_real", REAL) / REAL - 1
+
+        def followed(of: Callable[[_Seen], float]) -> float:
+            a, b, c, d, e = (of(seen) for seen in (corner, more, longer, both, wider))
+            found = a + across * (b - a) + along * (c - a) + across * along * (d - c - b + a)
+            return max(a, found + beside * (e - a))
+
+        counts = Counts(
+            followed(lambda seen: seen.counts.flops),
+            followed(lambda seen: seen.counts.traffic),
+            followed(lambda seen: seen.counts.operations),
+        )
+        return DistillMeasure(
+            how="scaled" if self.timed else "counted",
+            first_s=max(0.0, corner.first_s - corner.step_s),
+            repetition_s=corner.before_s * self.case.budget / least,
+            steps=corner.steps,
+            step_s=followed(lambda seen: seen.step_s),
+            step=counts,
+            memory=held + grown * shown / (2 * least),
+            device=grown * shown / (2 * least) + 4.0 * self._weights * (1 + (along + 1 if length else 1)),
+            files=4.0 * self.case.budget * (self.case.look.image_bytes + (self.case.width or 1)),
+        )
+
+    @property
+    def _fields(self) -> set[str]:
+        return set(type(self.params).model_fields)
+
+    @property
+    def _weights(self) -> int:
+        return self.view.parameters
+
+    def _without_loop(self, function: Callable[..., Any]) -> DistillMeasure:
+        """Return the costs of a method that learns nothing, which is run as it is."""
+        watch = Watch()
+        function(self.params, self._starting(self.case.budget))
+        seconds = watch.seconds
+        return DistillMeasure(
+            how="measured",
+            first_s=0.0,
+            repetition_s=seconds,
+            steps=0,
+            step_s=0.0,
+            step=Counts(),
+            memory=peak_memory(),
+            device=0.0,
+            files=4.0 * self.case.budget * self.case.look.image_bytes,
+        )
+
+    def _starting(self, budget: int) -> DistillView:
+        return replace(self.view, start=torch.arange(budget))
+
+    def _run(
+        self, function: Callable[..., Any], budget: int, length: str | None, times: int, real: int
+    ) -> _Seen | None:
+        """Take a few iterations; None where the method has no loop."""
+        small: dict[str, Any] = {"batch_real": real} | ({length: times} if length else {})
+        small |= {"batch_size": None} if "batch_size" in self._fields else {}
+        params = self.params.model_copy(update={k: v for k, v in small.items() if k in self._fields})
+        found: list[_Seen] = []
+        begun = Watch()
+
+        def few(loop: Loop) -> Tensor:
+            before = begun.seconds
+            loop.carried = {"wall_s": 0.0, "cpu_s": 0.0}
+            found.append(self._steps(loop, before))
+            raise _Stopped
+
+        with mock.patch.object(Loop, "run", few), contextlib.suppress(_Stopped):
+            function(params, self._starting(budget))
+        return found[0] if found else None
+
+    def _steps(self, loop: Loop, before: float) -> _Seen:
+        rows = torch.arange(1, device=loop.device)
+        if not self.timed:
+            with FlopCounterMode(display=False) as flops, Tally() as tally:
+                loop._step(1, rows)
+            counts = Counts(flops.get_total_flops(), tally.traffic, tally.operations)
+            return _Seen(before, 0.0, 0.0, counts, loop.schedule.steps)
+        times = [_clock(lambda: loop._step(0, rows), loop.device)]
+        while len(times) < 3 or (sum(times) < self.budget_s / 5 and len(times) < 8):
+            times.append(_clock(lambda: loop._step(len(times), rows), loop.device))
+        later = sorted(times[1:])
+        return _Seen(before, later[len(later) // 2], times[0], Counts(), loop.schedule.steps)
+
+
+def _clock(action: Callable[[], object], device: torch.device) -> float:
+    watch = Watch()
+    action()
+    if device.type != "cuda":
+        return watch.seconds
+    torch.cuda.synchronize(device)
+    return watch.wall
+
+
+def _view(case: DistillCase, device: torch.device, folder: Path) -> DistillView:
+    """Return stand-in images with labels, experts that walk at random, a teacher and targets."""
+    height, _, channels = case.look.shape
+    count, model = min(case.n, POOL), registry.load("models", case.model.name, "rehearsal")
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(count, channels, height, height, generator=random).to(device)
+    labels = (torch.arange(count) % case.look.classes).to(device)
+    targets = None if case.width is None else torch.randn(count, case.width, generator=random).to(device)
+    view = DistillView(
+        real=Examples(images.contiguous(memory_format=torch.channels_last), labels, targets=targets),
+        start=torch.arange(case.budget),
+        classes=case.look.classes,
+        model=model,
+        model_params=model.params(**case.model.params),
+        experts=(),
+        root_seed=0,
+        seed=0,
+        device=device,
+        checkpoint=folder / "checkpoint.safetensors",
+        label="rehearsal",
+        bounds=torch.tensor([[-2.0], [2.0]]).expand(2, channels).to(device),
+        teachers=() if case.teacher is None else (_teacher(case, case.teacher, channels, height),),
+    )
+    if case.epochs:
+        start = flat(view.network(0).parameters()).cpu()
+        walk = 0.01 * torch.randn(case.epochs + 1, 1, generator=random).expand(-1, len(start))
+        save_file({"weights": (start + walk).contiguous()}, folder / "expert_000.safetensors")
+        view = replace(view, experts=(folder / "expert_000.safetensors",))
+    return view
+
+
+def _teacher(case: DistillCase, model: Plugged, channels: int, size: int) -> nn.Module:
+    plugin = registry.load("models", model.name, "rehearsal")
+    made = assemble(plugin, plugin.params(**model.params), channels, size, case.look.classes)
+    return made.eval()
+
+
+@contextlib.contextmanager
+def _quick_beginnings() -> Iterator[None]:
+    """Leave out what stand-in experts know, and the training of a whole pool of networks."""
+
+    def known(view: DistillView) -> tuple[DistillView, Tensor]:
+        return view, torch.zeros(len(view.start), view.outputs, device=view.device)
+
+    def drawn(pool: kernel.Pool, _: object) -> None:
+        for place in range(len(pool.weights)):
+            pool._draw(place, place)
+
+    with (
+        mock.patch.object(trajectories, "softened", known),
+        mock.patch.object(kernel.Pool, "begin", drawn),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _countable(timed: bool) -> Iterator[None]:
+    """Let networks that have derivatives in compiled loops use those of torch, whose operations count."""
+
+    def plain(encoder: nn.Module, images: Tensor, _: object) -> Tensor:
+        with torch.no_grad():
+            return encoder(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
+
+    with contextlib.ExitStack() as stack:
+        for module in () if timed else (gradients, trajectories, kernel):
+            stack.enter_context(mock.patch.object(module, "student_of", AutogradStudent))
+        for module in () if timed else (distributions, characteristic):
+            stack.enter_context(mock.patch.object(module, "features_of", plain))
+        yield
