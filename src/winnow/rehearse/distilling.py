@@ -7,6 +7,7 @@ product, and with the real ones beside. It is taken at the corners of a small bo
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,7 +18,6 @@ from unittest import mock
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from winnow import registry
 from winnow.distill.engine import characteristic, distributions, gradients, kernel, trajectories
@@ -40,6 +40,12 @@ POOL, REAL = 20_000, 16
 LENGTHS = ("student_steps", "epochs")
 """Parameters that an iteration's cost is proportional to, beside its synthetic examples."""
 
+SMALL = {"batch_size": None, "min_start": 0, "first_max_start": None, "max_start": 1, "expert_epochs": 1}
+COSTLESS = re.compile(
+    "iterations|lr_.*|momentum.*|step_size|skip_above|weight_decay|average|shift|statistics"
+)
+"""Parameters that small runs have values of their own for, and those that change no iteration's work."""
+
 
 class _Stopped(Exception):
     """Leaves a method where the rehearsal has seen enough."""
@@ -48,14 +54,18 @@ class _Stopped(Exception):
 @dataclass(frozen=True)
 class _Seen:
     """What one small run showed: seconds before the loop, per iteration and of the first one; its counts; the
-    iterations of a whole run.
+    iterations of a whole run for each that its parameter names.
     """
 
     before_s: float
     step_s: float
     first_s: float
     counts: Counts
-    steps: int
+    rounds: float
+
+
+_SEEN: dict[tuple[str, int, int, int], _Seen | None] = {}
+"""Small runs by their key and size: many cases differ in their real sizes alone."""
 
 
 def measure_distillation(case: DistillCase, device_name: str, budget_s: float, timed: bool) -> DistillMeasure:
@@ -110,7 +120,7 @@ class _Box:
             how="scaled" if self.timed else "counted",
             first_s=max(0.0, corner.first_s - corner.step_s),
             repetition_s=corner.before_s * self.case.budget / least,
-            steps=corner.steps,
+            steps=round(corner.rounds * self.params.iterations),  # type: ignore[attr-defined]
             step_s=followed(lambda seen: seen.step_s),
             step=counts,
             memory=held + grown * shown / (2 * least),
@@ -150,8 +160,24 @@ class _Box:
         self, function: Callable[..., Any], budget: int, length: str | None, times: int, real: int
     ) -> _Seen | None:
         """Take a few iterations; None where the method has no loop."""
-        small: dict[str, Any] = {"batch_real": real} | ({length: times} if length else {})
-        small |= {"batch_size": None} if "batch_size" in self._fields else {}
+        place = (self._key(length), budget, times, real)
+        if place not in _SEEN:
+            small: dict[str, Any] = {**SMALL, "batch_real": real} | ({length: times} if length else {})
+            _SEEN[place] = self._iterate(function, budget, small)
+        return _SEEN[place]
+
+    def _key(self, length: str | None) -> str:
+        """Return what small runs of the same work have in common."""
+        given = {*SMALL, "batch_real", length}
+        kept = {
+            name: value
+            for name, value in self.case.method.params.items()
+            if name not in given and not COSTLESS.fullmatch(name)
+        }
+        own = replace(self.case, method=Plugged(name=self.case.method.name, params=kept), budget=0, epochs=0)
+        return f"{replace(own, n=min(own.n, POOL))} {self.timed}"
+
+    def _iterate(self, function: Callable[..., Any], budget: int, small: dict[str, Any]) -> _Seen | None:
         params = self.params.model_copy(update={k: v for k, v in small.items() if k in self._fields})
         found: list[_Seen] = []
         begun = Watch()
@@ -169,15 +195,18 @@ class _Box:
     def _steps(self, loop: Loop, before: float) -> _Seen:
         rows = torch.arange(1, device=loop.device)
         if not self.timed:
-            with FlopCounterMode(display=False) as flops, Tally() as tally:
+            with Tally() as tally:
                 loop._step(1, rows)
-            counts = Counts(flops.get_total_flops(), tally.traffic, tally.operations)
-            return _Seen(before, 0.0, 0.0, counts, loop.schedule.steps)
+            counts = Counts(tally.flops, tally.traffic, tally.operations)
+            return _Seen(before, 0.0, 0.0, counts, self._rounds(loop))
         times = [_clock(lambda: loop._step(0, rows), loop.device)]
         while len(times) < 3 or (sum(times) < self.budget_s / 5 and len(times) < 8):
             times.append(_clock(lambda: loop._step(len(times), rows), loop.device))
         later = sorted(times[1:])
-        return _Seen(before, later[len(later) // 2], times[0], Counts(), loop.schedule.steps)
+        return _Seen(before, later[len(later) // 2], times[0], Counts(), self._rounds(loop))
+
+    def _rounds(self, loop: Loop) -> float:
+        return loop.schedule.steps / self.params.iterations  # type: ignore[attr-defined,no-any-return]
 
 
 def _clock(action: Callable[[], object], device: torch.device) -> float:

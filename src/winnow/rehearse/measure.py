@@ -22,7 +22,7 @@ from winnow.errors import UserError
 from winnow.plan.code import SOURCE
 from winnow.plan.specs import DistillSpec, EvaluateSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
 from winnow.rehearse.book import Book, encodes, loads_models, reads_experts
-from winnow.rehearse.cases import EvaluateCase, SelectCase, SignalCase
+from winnow.rehearse.cases import DistillCase, EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.child import Case, Family, measure_family, plugin_of
 from winnow.rehearse.clock import Watch
 from winnow.rehearse.measures import Start
@@ -35,8 +35,10 @@ MODULES = {
     "distill": "winnow.distill.engine.run",
     "evaluate": "winnow.evaluate.engine.run",
 }
-TOGETHER = 6
-"""Cases of one plugin that a process measures: each process pays for its imports again."""
+TOGETHER, ALIKE = 6, 60
+"""Cases of one plugin that a process measures: each process pays for its imports again. Distillations that
+differ in their size share most of the work.
+"""
 
 
 def rehearse(
@@ -111,8 +113,9 @@ def _families(cases: Mapping[str, Case]) -> Iterable[list[tuple[str, Case]]]:
     for key, case in cases.items():
         groups[plugin_of(case)].append((key, case))
     for group in groups.values():
-        for begin in range(0, len(group), TOGETHER):
-            yield group[begin : begin + TOGETHER]
+        count = ALIKE if isinstance(group[0][1], DistillCase) else TOGETHER
+        for begin in range(0, len(group), count):
+            yield group[begin : begin + count]
 
 
 def _share_first(book: Book, cases: Mapping[str, Case]) -> None:

@@ -1,0 +1,82 @@
+"""Rehearsals of distillations: what is followed from small sizes is what larger ones take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from winnow import registry
+from winnow.plan.specs import Plugged
+from winnow.rehearse.cases import DistillCase
+from winnow.rehearse.distilling import measure_distillation
+from winnow.rehearse.standin import Look
+
+NET = Plugged(name="convnet", params={"depth": 2, "width": 8, "norm": "instance"})
+TAUGHT = Plugged(name="convnet", params={"depth": 2, "width": 8, "norm": "batch"})
+METHODS = registry.names("distill")
+
+
+def make_case(name: str, budget: int = 20, **changes: Any) -> DistillCase:
+    method = registry.load("distill", name, "")
+    params = method.params(**{**method.variants[method.default_variant], **changes})
+    needs = method.needs(params)
+    return DistillCase(
+        Plugged(name=name, params=params.model_dump(mode="json")),
+        NET,
+        Look((8, 8, 1), 5),
+        n=400,
+        budget=budget,
+        width=6 if "targets" in needs else None,
+        epochs=60 if "experts" in needs else 0,
+        teacher=TAUGHT if "model" in needs else None,
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_can_be_rehearsed(name: str) -> None:
+    changes = {"candidates": 10} if name == "rded" else {}
+    found = measure_distillation(make_case(name, **changes), "cpu", 0.05, timed=True)
+    assert found.files > 0 and found.memory > 0
+    params = make_case(name).method.params
+    assert found.steps == params.get("iterations", 0) * params.get("rounds", 1)
+    assert (found.step_s > 0) == (name != "rded")
+
+
+@pytest.mark.parametrize("name", ["dm", "mtt", "mkdt", "dc", "ncfm"])
+def test_counts_are_followed_to_those_of_the_real_size(name: str) -> None:
+    """The operations of products are bilinear in length and examples, so that nothing is lost on the way."""
+    sizes: dict[str, Any] = {"augment": ""}
+    fields = registry.load("distill", name, "").params.model_fields
+    sizes |= {"batch_real": 48} if "batch_real" in fields else {}
+    sizes |= {"factor": 1} if "factor" in fields else {}
+    sizes |= {"student_steps": 5, "batch_size": None} if "student_steps" in fields else {}
+    sizes |= {"epochs": 3} if "epochs" in fields else {}
+    followed = measure_distillation(make_case(name, budget=20, **sizes), "cpu", 0.05, timed=False)
+    with pytest.MonkeyPatch.context() as patch:
+        # A box that begins at the real size has nothing to follow.
+        patch.setattr("winnow.rehearse.distilling.REAL", 48)
+        patch.setattr("winnow.rehearse.distilling._Box._run", at_size(sizes, 20))
+        real = measure_distillation(make_case(name, budget=20, **sizes), "cpu", 0.05, timed=False)
+    assert followed.step.flops == pytest.approx(real.step.flops, rel=0.02)
+
+
+def at_size(sizes: dict[str, Any], budget: int) -> Any:
+    """Return a small run that is not small: the same at every corner."""
+
+    def run(box: Any, function: Any, *_: Any) -> Any:
+        return box._iterate(function, budget, {**sizes, "max_start": 1, "expert_epochs": 1})
+
+    return run
+
+
+def test_stand_ins_leave_the_engine_as_it_was() -> None:
+    from winnow.distill.engine import kernel, trajectories
+    from winnow.distill.engine.convnet_student import student_of
+    from winnow.train.engine.loop import Loop
+
+    begin, run = kernel.Pool.begin, Loop.run
+    measure_distillation(make_case("mtt"), "cpu", 0.05, timed=False)
+    assert trajectories.student_of is student_of and kernel.Pool.begin is begin and Loop.run is run
+    assert torch.is_grad_enabled()
