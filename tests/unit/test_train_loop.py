@@ -22,7 +22,8 @@ from winnow.train.engine.contrastive import Contrastive, build_contrastive, load
 from winnow.train.engine.loop import CHECK_EVERY, Loop, Passes, Schedule
 from winnow.train.engine.losses import nt_xent
 from winnow.train.engine.options import AugmentParams
-from winnow.train.engine.task import Task, normalise
+from winnow.train.engine.space import normalise
+from winnow.train.engine.task import Task
 
 CPU = torch.device("cpu")
 CONVNET = registry.load("models", "convnet", "test")

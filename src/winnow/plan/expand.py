@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from winnow.plan.specs import (
 from winnow.plan.suite import Arm, Scale, Start, Suite, Training, Use, merged
 from winnow.plan.yamlfile import explain, validate
 
+LARGEST_WHITENED = 64 * 64 * 3
 Key = Literal["training", "proxy", "experts"]
 """The trainings that a scale has settings for."""
 
@@ -208,6 +210,8 @@ class _Grid:
                 yield length, fraction
 
     def _prepare(self) -> Ref:
+        if self.scale.inputs == "zca":
+            self._check_whitening()
         spec = PrepareSpec(
             dataset=self.entry.name,
             entry=self.entry.content(),
@@ -215,8 +219,24 @@ class _Grid:
             holdout=self.scale.holdout,
             pool=tuple(self.scale.pool),
             root_seed=self.config.root_seed,
+            seen=self.scale.inputs,
         )
         return self.graph.add(self.suite.name, spec)
+
+    def _check_whitening(self) -> None:
+        """Refuse data that cannot be whitened: d numbers of an image take d^2 of the matrix."""
+        size = math.prod(self.entry.shape or (0,))
+        if self.entry.kind != "images" or size > LARGEST_WHITENED:
+            found = f"{size} numbers each" if self.entry.kind == "images" else f"kind '{self.entry.kind}'"
+            raise UserError(
+                f"{self.where}.inputs: zca whitens images of at most {LARGEST_WHITENED} numbers each;"
+                f" {self.entry.name} has {found}. Set `inputs: plain`."
+            )
+        if self.scale.transfer:
+            raise UserError(
+                f"{self.where}.transfer: with `inputs: zca` models see images whitened for {self.entry.name};"
+                " remove one of the two."
+            )
 
     def _cell(self, name: str, arm: Arm, fraction: float, length: Length) -> Cell:
         budget = round_half_up(fraction * self.n)
@@ -574,6 +594,11 @@ class _Grid:
         if (key == "experts") != ("trajectories" in needs):
             wrong = "writes no model" if "trajectories" in needs else "keeps no trajectories; name `experts`"
             raise UserError(f"{where}.trainer.name: '{name}' {wrong}.")
+        if self.scale.inputs == "zca" and key != "proxy" and "whitening" not in needs:
+            raise UserError(
+                f"{where}.trainer.name: '{name}' shows networks plain images only, but `inputs` is zca; name"
+                " `distilled` (under `experts`, `experts`), or set `inputs: plain`."
+            )
         regresses = self.scale.targets is not None and key == "training"
         if (is_synthetic or regresses) and "sets" not in needs:
             raise UserError(

@@ -14,7 +14,8 @@ from winnow.train.engine.device import autocast_dtype
 from winnow.train.engine.loop import Loop, Passes, Schedule
 from winnow.train.engine.options import ViewParams
 from winnow.train.engine.parallel import is_first, spread
-from winnow.train.engine.task import Task, normalise
+from winnow.train.engine.space import normalise
+from winnow.train.engine.task import Task
 
 
 def train_on_views(
