@@ -32,7 +32,8 @@ from winnow.train.engine.classifier import build_classifier
 from winnow.train.engine.crops import random_crops
 from winnow.train.engine.device import pick_device
 from winnow.train.engine.loop import Loop
-from winnow.train.engine.task import Task, normalise, to_tensor
+from winnow.train.engine.space import normalise
+from winnow.train.engine.task import Task, to_tensor
 
 BATCH, STEPS, LR, PADDING = 128, 9, 0.01, 2
 REPETITIONS, EPOCHS, DIGITS = 3, 4, 1280

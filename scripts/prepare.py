@@ -31,7 +31,8 @@ def main() -> None:
         if artefact is not None:
             with artefact.timed("all"):
                 seed = derive(spec.root_seed, "data", 0)
-                prepare(entry, files, artefact.out, spec.limits, seed, spec.pool, spec.holdout)
+                whitened = spec.seen == "zca"
+                prepare(entry, files, artefact.out, spec.limits, seed, spec.pool, spec.holdout, whitened)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Job(Generic[Spec]):
     def building(self) -> Iterator[Artefact | None]:
         """Build the output; adds `spec.json` and `provenance.json` with the costs per repetition."""
         started = time.time()
-        spec = self.spec.model_dump(mode="json")
+        spec = self.spec.content()
         contents = {name: content_digest(self.input(ref)) for name, ref in sorted(self.spec.inputs().items())}
         identity = {"spec": canonical_json(spec), "code": self.code, "inputs": canonical_json(contents)}
         place = self.place()
@@ -86,7 +86,7 @@ class Job(Generic[Spec]):
 
     def _describe(self, artefact: Artefact, started: float) -> None:
         """Write the spec and what the artefact has cost so far into it."""
-        write_json(artefact.out / "spec.json", self.spec.model_dump(mode="json"))
+        write_json(artefact.out / "spec.json", self.spec.content())
         facts = provenance.collect(ROOT, self.device, started, time.time())
         facts["bytes_written"] = sum(p.stat().st_size for p in artefact.out.rglob("*") if p.is_file())
         facts["costs"] = {seed: asdict(cost) for seed, cost in artefact.costs.items()}

@@ -37,6 +37,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "asam": ("supervised", CONVNET, {"optimiser": "asam", "rho": 1.0, "record": True}),
     "bfloat16": ("supervised", CONVNET, {"precision": "bf16"}),
     "simclr": ("simclr", CONVNET, {"projection": 8, "cosine": True}),
+    "barlow twins": ("barlow_twins", CONVNET, {"projector": (8, 12, 6), "warmup": 1, "clip": False}),
     # The biases of keys have no gradient but rounding, which Adam would make as large as any other.
     "clip": ("clip", TOWERS, {"lr": 1e-3, "eps": 1e-4}),
 }

@@ -69,6 +69,7 @@ def test_arms_that_need_no_teacher_do_not_wait_for_it(tmp_path: Path) -> None:
         ("distillation", {"arms__dm__start": {"method": "full"}}, "chooses no subset"),
         ("distillation", {"arms__dm__start": {"method": "useful"}}, "chooses no subset"),
         ("distillation", {"scale__methods__mkdt": {}}, "method"),
+        ("distillation", {"scale__inputs": "zca"}, "asks a proxy, which sees plain images"),
     ],
 )
 def test_mistakes_are_told_when_planning(

@@ -18,8 +18,9 @@ from winnow import registry
 from winnow.errors import UserError
 from winnow.train.engine.classifier import build_classifier
 from winnow.train.engine.loop import Loop
+from winnow.train.engine.space import normalise
 from winnow.train.engine.synthetic import SyntheticSet
-from winnow.train.engine.task import Task, normalise
+from winnow.train.engine.task import Task
 from winnow.train.engine.trajectory import flat
 
 N = 40

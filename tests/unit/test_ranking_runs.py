@@ -16,10 +16,11 @@ from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.distill.engine.ranking import Arm, Options, arms_of, train_arms
 from winnow.distill.engine.ranking_run import open_dataset
-from winnow.distill.engine.real import RealData, Space, whiten
+from winnow.distill.engine.real import RealData, whiten
 from winnow.errors import UserError
 from winnow.plan.config import load_config
 from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, tuned
+from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet
 
 ROOT = Path(__file__).parents[2]

@@ -28,7 +28,8 @@ from winnow.train.engine.dynamics import Dynamics
 from winnow.train.engine.loop import Loop, Passes, Schedule
 from winnow.train.engine.losses import cross_entropy, mixup
 from winnow.train.engine.sharpness import SAM, frozen_statistics
-from winnow.train.engine.task import Task, normalise
+from winnow.train.engine.space import normalise
+from winnow.train.engine.task import Task
 
 CPU = torch.device("cpu")
 SUPERVISED = registry.load("train", "supervised", "test")
@@ -458,7 +459,7 @@ def test_what_is_saved_and_tested_is_the_average(tmp_path: Path) -> None:
 def test_dynamics_are_losses_and_margins_of_the_training_passes(tmp_path: Path) -> None:
     """With a learning rate near zero and no batch norm every epoch sees the initial model."""
     task = make_task(tmp_path, model=MLP, model_params=MLP.params(width=16), rows=torch.arange(70))
-    logits = predict(build_classifier(task), IMAGES[:70], task.mean, task.std, None)
+    logits = predict(build_classifier(task), IMAGES[:70], task.space, None)
     found = train(task, record=True, lr=1e-30, weight_decay=0.0)
     losses = functional.cross_entropy(logits, LABELS[:70], reduction="none").numpy()
     others = logits.clone()
@@ -534,7 +535,7 @@ def test_a_saved_model_comes_back_with_the_test_logits(tmp_path: Path) -> None:
         logits = train(task)["test_logits"]
     found = load_classifier(final, 4, CONVNET, NORMED, 1, 8)
     assert isinstance(found, Classifier) and not found.training
-    assert torch.equal(predict(found, IMAGES[-30:], task.mean, task.std, None), torch.from_numpy(logits))
+    assert torch.equal(predict(found, IMAGES[-30:], task.space, None), torch.from_numpy(logits))
 
 
 def test_logits_are_float32_in_low_precision(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from winnow.train.engine.contrastive import Contrastive, build_contrastive, load
 from winnow.train.engine.loop import CHECK_EVERY, Loop, Passes, Schedule
 from winnow.train.engine.losses import nt_xent
 from winnow.train.engine.options import AugmentParams
-from winnow.train.engine.task import Task, normalise
+from winnow.train.engine.space import normalise
+from winnow.train.engine.task import Task
 
 CPU = torch.device("cpu")
 CONVNET = registry.load("models", "convnet", "test")
@@ -226,7 +227,7 @@ def test_a_set_smaller_than_a_batch_is_one_batch(tmp_path: Path) -> None:
 def test_initial_weights_depend_on_root_seed_and_repetition_alone(tmp_path: Path) -> None:
     def weights(**changes: Any) -> Tensor:
         torch.manual_seed(len(changes))
-        model = build_contrastive(make_task(tmp_path, **changes), 4)
+        model = build_contrastive(make_task(tmp_path, **changes), (None, 4))
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     first = weights()
@@ -451,7 +452,7 @@ def test_a_batch_of_two_trains(tmp_path: Path, n: int) -> None:
 
 def test_a_saved_model_comes_back_in_evaluation_mode_with_the_same_outputs(tmp_path: Path) -> None:
     task = make_task(tmp_path)
-    model = build_contrastive(task, 6)
+    model = build_contrastive(task, (None, 6))
     images = images_of(11, 3, 8)
     model(images)
     final = tmp_path / "train" / "thing-00000000"
@@ -470,7 +471,7 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path) -> None:
     final = tmp_path / "train" / "thing-00000000"
     with building(final, {"spec": "", "code": ""}) as artefact:
         assert artefact is not None
-        save_trained(artefact.folder(0), build_contrastive(make_task(tmp_path), 6), torch.zeros(2, 2))
+        save_trained(artefact.folder(0), build_contrastive(make_task(tmp_path), (None, 6)), torch.zeros(2, 2))
     path = final / "s0" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

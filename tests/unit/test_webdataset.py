@@ -28,7 +28,8 @@ from winnow.errors import UserError
 from winnow.plan.catalogue import DatasetEntry
 from winnow.store import write_json
 from winnow.train.engine.features import features
-from winnow.train.engine.task import statistics, to_tensor
+from winnow.train.engine.space import Space
+from winnow.train.engine.task import to_tensor
 
 SHAPE = (12, 12, 3)
 
@@ -283,9 +284,9 @@ def test_features_are_those_of_the_same_pixels_in_memory(shards: list[Path], tmp
     data = prepared(tmp_path, entry_of({"train": (10, {"shards": NAMES})}, shards))
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
-    mean, std = statistics(data, torch.device("cpu"))
+    space = Space.plain(data, torch.device("cpu"))
     images = data.pool_images()
-    assert torch.equal(features(model, images, mean, std), features(model, images[:], mean, std))
+    assert torch.equal(features(model, images, space), features(model, images[:], space))
 
 
 def _read(images: ShardImages) -> bytes:

@@ -18,6 +18,8 @@ from winnow.store import MANIFEST, verified
 if TYPE_CHECKING:
     import pandas
 
+WHITENING = "whitening.npy"
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -118,6 +120,14 @@ class Dataset:
             row = next(place for place, own in enumerate(found) if not own)
             raise UserError(f"{path}: row {row} has an empty list of captions; leave it out of the data.")
         return found
+
+    def whitening(self) -> npt.NDArray[np.float32] | None:
+        """Return ZCA's matrix and below it its mean, (d + 1, d), or None: see `winnow.data.whitening`."""
+        path = self.folder / WHITENING
+        if not path.is_file():
+            return None
+        checked = verified(self.folder, WHITENING) if (self.folder / MANIFEST).is_file() else path
+        return cast("npt.NDArray[np.float32]", np.load(checked, mmap_mode="r", allow_pickle=False))
 
     def with_pool(self, split: str) -> Dataset:
         """Return the dataset with one split as its pool."""

@@ -16,10 +16,13 @@ import numpy as np
 
 from winnow.data.arrays import ArrayRef, integer_labels, load_array
 from winnow.data.batch import BATCH, Images, Labels, chunks
+from winnow.data.dataset import WHITENING
 from winnow.data.lazy import ImageSource, lazy_images
 from winnow.data.splitwriter import SplitWriter
+from winnow.data.whitening import whitening_of
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, Relabel, reader_module
+from winnow.store import save_array
 
 SAMPLE = 10_000
 """Images, evenly spread, of which the statistics of images in shards are."""
@@ -33,19 +36,21 @@ def prepare(
     seed: int = 0,
     pool: Sequence[str] = ("train",),
     holdout: int = 0,
+    whitened: bool = False,
 ) -> None:
     """Decode a dataset into the empty folder `out`.
 
     files: local path of each of the entry's files, by name. limits: number of examples to keep of a split,
     chosen at random with `seed` in proportion to the classes; the published order and identifiers stay. pool:
     the splits that methods choose from, in this order. holdout: number of training examples to cut off first,
-    drawn in the same way, as the split `validation`.
+    drawn in the same way, as the split `validation`. whitened: for networks that see whitened images.
 
     Writes per split `<split>_images.npy` (uint8 n, h, w, c), `<split>_labels.npy` (int64 n) and
     `<split>_table.parquet` where the data have them, `<split>_ids.parquet`, and `dataset.json`; for
-    relabelled data also `train_clean_labels.npy`, for swapped captions `train_swapped.npy` (bool n). Images
-    that stay in shards are not written: in place of their array, `<split>_shards.parquet` says where they
-    lie. Peak memory: one batch of images, all labels and tables.
+    relabelled data also `train_clean_labels.npy`, for swapped captions `train_swapped.npy` (bool n), for
+    whitened data `whitening.npy`, see `whitening_of`, of the training images. Images that stay in shards are
+    not written: in place of their array, `<split>_shards.parquet` says where they lie. Peak memory: one batch
+    of images, all labels and tables; to whiten, a few matrices of (h w c)^2.
     Raises `UserError` if the files are not what the entry states.
     """
     limits = limits or {}
@@ -71,6 +76,9 @@ def prepare(
             writer.write()
         data = next((path.parent.parent for path in files.values()), out)
         facts = _facts(entry, classes, writers, limits, seed, data) | {"pool": list(pool)}
+        if whitened:
+            images = np.load(out / "train_images.npy", mmap_mode="r", allow_pickle=False)
+            save_array(out / WHITENING, whitening_of(images, facts["mean"], facts["std"]))
         (out / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from winnow.plan.specs import (
 from winnow.plan.suite import Arm, Scale, Start, Suite, Training, Use, merged
 from winnow.plan.yamlfile import explain, validate
 
+LARGEST_WHITENED = 64 * 64 * 3
 Key = Literal["training", "proxy", "experts"]
 """The trainings that a scale has settings for."""
 
@@ -208,6 +210,8 @@ class _Grid:
                 yield length, fraction
 
     def _prepare(self) -> Ref:
+        if self.scale.inputs == "zca":
+            self._check_whitening()
         spec = PrepareSpec(
             dataset=self.entry.name,
             entry=self.entry.content(),
@@ -215,8 +219,24 @@ class _Grid:
             holdout=self.scale.holdout,
             pool=tuple(self.scale.pool),
             root_seed=self.config.root_seed,
+            seen=self.scale.inputs,
         )
         return self.graph.add(self.suite.name, spec)
+
+    def _check_whitening(self) -> None:
+        """Refuse data that cannot be whitened: d numbers of an image take d^2 of the matrix."""
+        size = math.prod(self.entry.shape or (0,))
+        if self.entry.kind != "images" or size > LARGEST_WHITENED:
+            found = f"{size} numbers each" if self.entry.kind == "images" else f"kind '{self.entry.kind}'"
+            raise UserError(
+                f"{self.where}.inputs: zca whitens images of at most {LARGEST_WHITENED} numbers each;"
+                f" {self.entry.name} has {found}. Set `inputs: plain`."
+            )
+        if self.scale.transfer:
+            raise UserError(
+                f"{self.where}.transfer: with `inputs: zca` models see images whitened for {self.entry.name};"
+                " remove one of the two."
+            )
 
     def _cell(self, name: str, arm: Arm, fraction: float, length: Length) -> Cell:
         budget = round_half_up(fraction * self.n)
@@ -369,17 +389,16 @@ class _Grid:
         plugged = _plugged(model, own_model.params, f"{self.where}.training.model.params")
         uses: dict[str, Ref] = {}
         plugins = [method, model]
-        for need, settings in needs.items():
+        for need in needs:
             if need == "experts":
                 self._check_experts(plugged)
                 uses |= {f"expert{number}": one for number, one in enumerate(self._experts(upstream))}
             elif need == "targets":
                 uses |= self._targets(upstream)
             elif need == "model":
-                teachers = self._proxies(**settings)
-                uses |= {f"model{number}": teacher for number, teacher in enumerate(teachers)}
+                uses["model0"] = self._teacher()
                 plugins.append(self._model("proxy"))
-                upstream += teachers
+                upstream.append(uses["model0"])
             else:
                 accepted = ("experts", "model", "targets")
                 raise unknown("need", need, accepted, f"{where}.method: '{method.name}'")
@@ -517,6 +536,15 @@ class _Grid:
             kinds = [{"proxy": 0, **self._variant(**settings)} for settings in variants]
         return [self._train("proxy", None, None, 1.0, "epochs", **kind) for kind in kinds]
 
+    def _teacher(self) -> Ref:
+        """Add the proxy whose answers are learned from; it sees what the students see."""
+        if self.scale.inputs == "zca":
+            raise UserError(
+                f"{self.where}.inputs: zca is for what is distilled and trained; '{self.arm.label}'"
+                f" ({self.arm_where}) asks a proxy, which sees plain images. Leave the arm out of this grid."
+            )
+        return self._proxies()[0]
+
     def _variant(self, share: float = 1.0, split: str = "pool") -> dict[str, Any]:
         if split == "pool":
             return {"share": share}
@@ -555,7 +583,7 @@ class _Grid:
             targets = self._targets([] if upstream is None else upstream).get("targets")
         teacher, plugins = None, [trainer, model]
         if "model" in needs and key == "training":
-            (teacher,) = self._proxies()
+            teacher = self._teacher()
             plugins.append(self._model("proxy"))
             if upstream is not None:
                 upstream.append(teacher)
@@ -588,6 +616,11 @@ class _Grid:
         if (key == "experts") != ("trajectories" in needs):
             wrong = "writes no model" if "trajectories" in needs else "keeps no trajectories; name `experts`"
             raise UserError(f"{where}.trainer.name: '{name}' {wrong}.")
+        if self.scale.inputs == "zca" and key != "proxy" and "whitening" not in needs:
+            raise UserError(
+                f"{where}.trainer.name: '{name}' shows networks plain images only, but `inputs` is zca; name"
+                " `distilled` (under `experts`, `experts`), or set `inputs: plain`."
+            )
         regresses = self.scale.targets is not None and key == "training"
         if (is_synthetic or regresses) and "sets" not in needs:
             raise UserError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from winnow.canonical import canonical_json, sha256_text
 
 Ref = str  # "<stage>/<id>" of an upstream artefact
+Inputs = Literal["plain", "zca"]
 
 
 class Plugged(BaseModel):
@@ -27,6 +28,8 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: ClassVar[str]
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after artefacts had been made without them."""
 
     def slug(self) -> str:
         raise NotImplementedError(type(self).__name__)
@@ -35,8 +38,14 @@ class Spec(BaseModel):
         """Upstream artefacts by the name under which the stage knows them."""
         return {}
 
+    def content(self) -> dict[str, Any]:
+        """Return the fields as JSON has them; `later` ones are left out while they have their default."""
+        fields = type(self).model_fields
+        absent = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return self.model_dump(mode="json", exclude=absent)
+
     def json_text(self) -> str:
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json(self.content())
 
     def id(self, text: str | None = None) -> str:
         """Return the artefact's name; `text` saves writing the canonical JSON again."""
@@ -56,9 +65,13 @@ class Seeded(Spec):
 
 
 class PrepareSpec(Spec):
-    """Decode a dataset's files into arrays; `entry` is its description in `datasets.yaml`."""
+    """Decode a dataset's files into arrays; `entry` is its description in `datasets.yaml`.
+
+    `seen` is what trained networks see: images normalised (`plain`), or whitened after it.
+    """
 
     stage: ClassVar[str] = "prepare"
+    later: ClassVar[frozenset[str]] = frozenset({"seen"})
 
     dataset: str
     entry: dict[str, Any]
@@ -66,10 +79,12 @@ class PrepareSpec(Spec):
     holdout: int
     pool: tuple[str, ...]
     root_seed: int
+    seen: Inputs = "plain"
 
     def slug(self) -> str:
         limit = self.limits.get("train")
-        return self.dataset if limit is None else f"{self.dataset}-{limit}"
+        name = self.dataset if limit is None else f"{self.dataset}-{limit}"
+        return name if self.seen == "plain" else f"{name}-{self.seen}"
 
 
 class TrainSpec(Seeded):

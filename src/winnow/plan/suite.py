@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from winnow.errors import UserError, one_of, unknown
 from winnow.plan.claims import ClaimSpec, Length, ReproductionEntry
 from winnow.plan.config import ScaleName
+from winnow.plan.specs import Inputs
 from winnow.plan.yamlfile import load_yaml, validate
 
 Role = Literal["reference", "control", "method", "oracle"]
@@ -109,7 +110,8 @@ class Scale(_Model):
     distillation matches, in `expert_jobs` jobs, and `targets` is a signal that they, the students and the
     trained models regress on instead of labels. `methods` holds parameters of
     methods for this grid, by name; those of an arm go before them. `arms` names those to run, all by default;
-    `arm_fractions` restricts single arms at this scale.
+    `arm_fractions` restricts single arms at this scale. `inputs` says what experts, synthetic sets and
+    trained models are shown: images normalised, or whitened by ZCA after that. Proxies are shown plain ones.
     """
 
     dataset: str | None = None
@@ -117,6 +119,7 @@ class Scale(_Model):
     fractions: dict[Length, Annotated[list[float], Once]]
     seeds: Count
     seeds_per_job: Count = 1
+    inputs: Inputs = "plain"
     pool: Annotated[list[Literal["train", "unlabelled"]], Field(min_length=1), Once] = ["train"]
     limits: dict[Literal["train"], Count] = {}
     holdout: int = Field(default=0, strict=True, ge=0)

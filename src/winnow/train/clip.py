@@ -65,7 +65,7 @@ def train(params: ClipParams, task: Task) -> dict[str, str]:
     from winnow.train.engine.image_text import decaying, new_towers, pairs_of, zero_shot_logits
     from winnow.train.engine.loop import Loop, Passes, Schedule
     from winnow.train.engine.parallel import is_first, spread
-    from winnow.train.engine.task import normalise
+    from winnow.train.engine.space import normalise
 
     _check(params, task)
     model = new_towers(task, params.parts)

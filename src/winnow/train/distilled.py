@@ -31,7 +31,7 @@ class DistilledParams(RecipeParams):
 
 def needs(params: Params) -> Signals:
     assert isinstance(params, DistilledParams)
-    return {"sets": {}, "targets": {}} | ({"model": {}} if params.teacher else {})
+    return {"sets": {}, "targets": {}, "whitening": {}} | ({"model": {}} if params.teacher else {})
 
 
 @plugin(params=DistilledParams, needs=needs, source="Zhao and Bilen 2021, arXiv 2102.08259; arXiv 2410.02116")
@@ -70,7 +70,7 @@ def train(params: DistilledParams, task: Task) -> dict[str, object]:
     dtype = autocast_dtype(params.precision, task.device)
     with clocked(task.scoring):
         for split, images in ({} if regresses else task.heldout()).items():
-            logits = predict(model, images, task.mean, task.std, dtype)
+            logits = predict(model, images, task.space, dtype)
             save_array(task.out / f"{split}_logits.npy", logits.numpy())
     task.cost.wall_s += loop.carried["wall_s"]
     task.cost.cpu_s += loop.carried["cpu_s"]

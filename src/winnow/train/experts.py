@@ -33,7 +33,7 @@ class ExpertsParams(RecipeParams):
 
 
 def needs(_: Params) -> Signals:
-    return {"trajectories": {}, "targets": {}}
+    return {"trajectories": {}, "targets": {}, "whitening": {}}
 
 
 @plugin(params=ExpertsParams, needs=needs, source="Cazenavette et al. 2022, arXiv 2203.11932, section 3.1")

@@ -74,7 +74,7 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     from winnow.train.engine.loop import Loop, Passes
     from winnow.train.engine.losses import cross_entropy, mixup
     from winnow.train.engine.parallel import is_first, spread
-    from winnow.train.engine.task import normalise
+    from winnow.train.engine.space import normalise
 
     _check(params, task)
     model, dtype = build_classifier(task), autocast_dtype(params.precision, task.device)
@@ -122,7 +122,7 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
             model.load_state_dict(average.values)
         with clocked(task.scoring):
             for split, images in task.heldout().items():
-                logits = predict(model, images, task.mean, task.std, dtype)
+                logits = predict(model, images, task.space, dtype)
                 save_array(task.out / f"{split}_logits.npy", logits.numpy())
     task.cost.wall_s += loop.carried["wall_s"]
     task.cost.cpu_s += loop.carried["cpu_s"]

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from winnow.data import whitening
 from winnow.data.dataset import Dataset
 from winnow.errors import UserError
 from winnow.seeds import generator
 from winnow.train.engine.recipe import Examples
+from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet
 
 PUBLISHED = {
@@ -31,36 +33,6 @@ Units = Literal["auto", "pixels", "network"]
 
 
 @dataclass(frozen=True)
-class Space:
-    """From pixels in [0, 1] to what networks see: per channel (x - mean) / std, then ZCA whitening or not.
-
-    whitening: (matrix (d, d), mean (1, d)) over flattened images, or None.
-    """
-
-    mean: Tensor
-    std: Tensor
-    whitening: tuple[Tensor, Tensor] | None = None
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return (n, c, h, w) float32 as networks see it, of uint8 or of pixels in [0, 1]."""
-        scaled = pixels.float().div(255) if pixels.dtype == torch.uint8 else pixels.float()
-        seen = (scaled - self.mean[:, None, None]) / self.std[:, None, None]
-        if self.whitening is None:
-            return seen
-        matrix, mean = self.whitening
-        return ((seen.flatten(1) - mean) @ matrix).reshape(seen.shape)
-
-    def picture(self, seen: Tensor) -> Tensor:
-        """Return (n, c, h, w) pixels in [0, 1] for the eye; whitened images are stretched to fit."""
-        if self.whitening is None:
-            return (seen * self.std[:, None, None] + self.mean[:, None, None]).clamp(0, 1)
-        low, high = (
-            part[..., None, None, None] for part in (seen.flatten(1).amin(1), seen.flatten(1).amax(1))
-        )
-        return (seen - low) / (high - low).clamp_min(1e-9)
-
-
-@dataclass(frozen=True)
 class RealData:
     """train: without what was cut off it for validation. The test split is for the last measurement alone."""
 
@@ -73,14 +45,17 @@ class RealData:
 
     @classmethod
     def of(cls, data: Dataset, statistics: str, zca: bool) -> RealData:
-        """Read a dataset. statistics: `published` or `own`, the mean and deviation that are used."""
+        """Read a dataset. statistics: `published` or `own`, the mean and deviation that are used.
+
+        zca: whiten them. Data that were prepared whitened are seen so, by their own statistics.
+        """
         if not data.has_labels("train") or len(data.shape) != 3:
             raise UserError(f"{data.name}: ranking needs images with labels.")
         pixels = {split: _images(data, split) for split in ("train", "test")}
         labels = {split: torch.from_numpy(np.array(data.labels(split))) for split in ("train", "test")}
         kept, cut = _split(labels["train"])
         space = _space(data, statistics)
-        if zca:
+        if zca and space.whitening is None:
             space = Space(space.mean, space.std, whiten(space(pixels["train"][kept])))
         parts = [
             Examples(space(pixels[split][rows]), labels[split][rows])
@@ -137,15 +112,15 @@ def split_labels(labels: Tensor, classes: int, where: str) -> tuple[Tensor, Tens
 
 
 def whiten(seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (matrix, mean) of ZCA whitening with the 0.1 that the released codes add to the variances."""
-    from kornia.enhance import ZCAWhitening
-
-    zca = ZCAWhitening(eps=0.1)
-    zca.fit(seen)
-    return zca.transform_matrix, zca.mean_vector
+    """Return (matrix (d, d), mean (d,)) of the whitening of images (n, c, h, w)."""
+    rows = seen.flatten(1).numpy()
+    matrix, mean = whitening.zca(lambda part: rows[part], len(rows))
+    return torch.from_numpy(matrix), torch.from_numpy(mean)
 
 
 def _space(data: Dataset, statistics: str) -> Space:
+    if data.whitening() is not None:
+        return Space.of(data, torch.device("cpu"))
     name = next(
         (name for name in sorted(PUBLISHED, key=len, reverse=True) if data.name.startswith(name)), None
     )

@@ -16,7 +16,8 @@ from winnow.store import Artefact, load_array, verified, write_json
 from winnow.tables import read_table, write_table
 from winnow.train.engine.device import pick_device
 from winnow.train.engine.recipe import Examples
-from winnow.train.engine.task import normalise, statistics, to_tensor
+from winnow.train.engine.space import Space
+from winnow.train.engine.task import to_tensor
 from winnow.train.engine.trained import load_trained
 
 
@@ -26,19 +27,24 @@ def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
     method = registry.load("distill", spec.method.name, "spec: method.name")
     params = method.params(**spec.method.params)
     data = Dataset.open(job.input(spec.data))
-    mean, std = statistics(data, device)
+    space = Space.of(data, device)
     for seed in spec.seeds:
         with artefact.timed(seed) as cost:
-            view = _view(job, data, seed, device, artefact, (mean, std))
+            view = _view(job, data, seed, device, artefact, space)
             found: Distilled = method.function(params, view)
             _check(found, spec, view.label)
             folder = artefact.folder(seed)
             found.given.save(folder / "synthetic.safetensors")
             write_table(folder / "history.parquet", found.history)
-            pictures = (found.snapshots * std.cpu()[:, None, None] + mean.cpu()[:, None, None]).clamp(0, 1)
+            pictures = space.picture(found.snapshots.to(device)).cpu()
             draw_gallery(pictures, found.labels, found.iterations, folder / "preview.png")
-            facts = {"n": len(found.given.labels), "bytes_of_labels": found.given.bytes_of_labels}
-            write_json(folder / "facts.json", facts | {"step_size": found.given.step_size})
+            facts = {
+                "n": len(found.given.labels),
+                "bytes_of_labels": found.given.bytes_of_labels,
+                "step_size": found.given.step_size,
+                "whitened": space.whitening is not None,
+            }
+            write_json(folder / "facts.json", facts)
             cost.wall_s += view.cost.wall_s
             cost.cpu_s += view.cost.cpu_s
     artefact.facts["device_used"] = str(device)
@@ -50,7 +56,7 @@ def _view(
     seed: int,
     device: torch.device,
     artefact: Artefact,
-    scale: tuple[torch.Tensor, torch.Tensor],
+    space: Space,
 ) -> DistillView:
     spec = job.spec
     model = registry.load("models", spec.model.name, "spec: model.name")
@@ -58,10 +64,9 @@ def _view(
     if "targets" in spec.uses:
         targets = load_array(job.input(spec.uses["targets"]), f"s{seed}/signal.npy")
     teachers = [job.input(ref) for name, ref in spec.uses.items() if name.startswith("model")]
-    pixels = to_tensor(data.pool_images(), device).float().div_(255)
-    mean, std = scale
+    mean, std = space.mean, space.std
     real = Examples(
-        normalise(pixels, *scale).contiguous(memory_format=torch.channels_last),
+        space(to_tensor(data.pool_images(), device)).contiguous(memory_format=torch.channels_last),
         torch.from_numpy(data.pool_labels()).to(device),
         targets=None if targets is None else torch.tensor(targets, dtype=torch.float32, device=device),
     )

@@ -74,10 +74,10 @@ class _Encoders:
         from torch.nn.functional import normalize
 
         from winnow.train.engine.features import features
-        from winnow.train.engine.task import statistics
+        from winnow.train.engine.space import Space
 
         encoder = self.model.get_submodule("encoder")
-        found = features(encoder, images, *statistics(self.data, next(encoder.parameters()).device))
+        found = features(encoder, images, Space.of(self.data, next(encoder.parameters()).device))
         found = normalize(found, dim=1) if hasattr(self.model, "text") else found
         return np.ascontiguousarray(found.numpy())
 

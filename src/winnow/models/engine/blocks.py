@@ -43,6 +43,11 @@ def residual_stages(channels: int, width: int, blocks: int, stem_stride: int) ->
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+def norm_of(name: str, width: int) -> nn.Module:
+    """Return batch norm, or instance norm as the distillation literature has it."""
+    return nn.BatchNorm2d(width) if name == "batch" else nn.GroupNorm(width, width)
+
+
 def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) -> nn.Sequential:
     """Return `depth` blocks of convolution, norm, ReLU and 2 x 2 mean pooling, then flatten."""
     if size < 2**depth:
@@ -51,7 +56,7 @@ def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) ->
     for index in range(depth):
         layers += [
             nn.Conv2d(channels if index == 0 else width, width, 3, padding=1),
-            nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(width, width),
+            norm_of(norm, width),
             nn.ReLU(),
             nn.AvgPool2d(2),
         ]

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from winnow.signals.engine.classifier import classifier
 from winnow.signals.engine.view import Proxy
 from winnow.train.engine.features import BATCH
-from winnow.train.engine.task import normalise, statistics, to_tensor
+from winnow.train.engine.space import normalise, statistics
+from winnow.train.engine.task import to_tensor
 
 
 def distances(proxy: Proxy, iterations: int, classes: int, overshoot: float) -> np.ndarray:

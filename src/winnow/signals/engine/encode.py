@@ -12,7 +12,7 @@ from winnow.errors import UserError
 from winnow.seeds import derive
 from winnow.signals.engine.view import Proxy, SignalView
 from winnow.train.engine.features import features
-from winnow.train.engine.task import statistics
+from winnow.train.engine.space import Space
 
 if TYPE_CHECKING:
     from winnow.signals.embeddings import EmbeddingParams
@@ -23,25 +23,24 @@ def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
     """Return mean unit-norm embeddings of the pool, (n, d) float32."""
     trained = view.proxies[0].load()
     model = trained.encoder if params.layer == "backbone" or hasattr(trained, "text") else trained
-    mean, std = statistics(view.data, view.proxies[0].device)
+    space = Space.plain(view.data, view.proxies[0].device)
     images = view.data.pool_images()
     if not params.augment_views:
-        return functional.normalize(features(model, images, mean, std), dim=1).numpy()
+        return functional.normalize(features(model, images, space), dim=1).numpy()
     from winnow.train.engine.augment import build_augmentation
 
     augment = build_augmentation(params.augment, images.shape[3], images.shape[1])
     total = torch.zeros(1)
     for draw in range(params.augment_views):
         torch.manual_seed(derive(view.root_seed, "augmentation", view.seed, "signal", draw))
-        total = total + functional.normalize(features(model, images, mean, std, augment), dim=1)
+        total = total + functional.normalize(features(model, images, space, augment), dim=1)
     return (total / params.augment_views).numpy()
 
 
 def image_features(proxy: Proxy, split: str | None = None) -> np.ndarray:
     """Return unit-norm features of the images of the pool, or of a split, (n, d) float32."""
     images = proxy.data.pool_images() if split is None else proxy.data.images(split)
-    mean, std = statistics(proxy.data, proxy.device)
-    found = features(proxy.load().encoder, images, mean, std)
+    found = features(proxy.load().encoder, images, Space.plain(proxy.data, proxy.device))
     return functional.normalize(found, dim=1).numpy()
 
 
@@ -80,5 +79,5 @@ def towers(proxy: Proxy) -> Any:
 
 def representations(proxy: Proxy) -> np.ndarray:
     """Return the encoder's outputs for the pool, (n, d) float32."""
-    mean, std = statistics(proxy.data, proxy.device)
-    return features(proxy.load().encoder, proxy.data.pool_images(), mean, std).numpy()
+    space = Space.plain(proxy.data, proxy.device)
+    return features(proxy.load().encoder, proxy.data.pool_images(), space).numpy()

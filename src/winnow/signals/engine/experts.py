@@ -15,7 +15,7 @@ from winnow.signals.engine.view import Proxy, SignalView
 from winnow.store import read_json, verified
 from winnow.train.engine.classifier import Classifier, assemble
 from winnow.train.engine.features import features
-from winnow.train.engine.task import statistics
+from winnow.train.engine.space import Space
 from winnow.train.engine.trajectory import read_epochs
 
 
@@ -28,7 +28,7 @@ def mean_losses(view: SignalView, epoch: int) -> np.ndarray:
         raise UserError(f"expert_losses: some examples of {view.data.name} have no label")
     images, found = view.data.pool_images(), []
     for proxy in view.proxies:
-        mean, std = statistics(view.data, proxy.device)
+        space = Space.of(view.data, proxy.device)
         names = sorted(path.name for path in (proxy.folder / f"s{proxy.seed}").glob("expert_*.safetensors"))
         if not names:
             raise UserError(f"{proxy.folder}: no expert trajectories; give `experts` the trainer experts.")
@@ -42,7 +42,7 @@ def mean_losses(view: SignalView, epoch: int) -> np.ndarray:
                     f" labels {size}; give both the same `targets`."
                 )
             vector_to_parameters(weights, model.parameters())
-            found.append(_losses(features(model.to(proxy.device), images, mean, std), wanted))
+            found.append(_losses(features(model.to(proxy.device), images, space), wanted))
             model.cpu()
     return torch.stack(found).mean(0).numpy()
 

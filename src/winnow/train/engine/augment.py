@@ -28,3 +28,9 @@ def build_augmentation(params: AugmentParams, channels: int, size: int) -> nn.Mo
     if params.greyscale and channels == 3:
         parts.append(kornia.RandomGrayscale(p=params.greyscale))
     return nn.Sequential(*parts)
+
+
+def solarisation(share: float) -> nn.Module:
+    """Return a module that inverts the pixels from 0.5 on, in this share of the images."""
+    inverts: nn.Module = kornia.RandomSolarize(thresholds=(0.5, 0.5), additions=(0.0, 0.0), p=share)
+    return inverts

@@ -12,7 +12,8 @@ from winnow.models.engine.blocks import feature_width
 from winnow.registry import Params, Plugin
 from winnow.seeds import derive
 from winnow.store import verified
-from winnow.train.engine.task import Task, normalise
+from winnow.train.engine.space import Space
+from winnow.train.engine.task import Task
 
 BATCH = 512
 
@@ -59,15 +60,15 @@ def load_classifier(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype | None) -> Tensor:
+def predict(model: nn.Module, images: Tensor, space: Space, dtype: torch.dtype | None) -> Tensor:
     """Return the logits (n, classes) float32, on the processor, of uint8 images (n, c, h, w).
 
     dtype: the training's autocast type, or None.
     """
     model.eval()
-    outputs = []
+    device, outputs = space.mean.device, []
     for batch in torch.split(images, BATCH):
-        pixels = normalise(batch.to(mean.device).float().div_(255), mean, std)
-        with torch.autocast(mean.device.type, dtype, enabled=dtype is not None):
+        pixels = space(batch.to(device))
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
             outputs.append(model(pixels.contiguous(memory_format=torch.channels_last)).float().cpu())
     return torch.cat(outputs)

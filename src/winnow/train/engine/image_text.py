@@ -149,7 +149,7 @@ def zero_shot_logits(
     prompts = torch.from_numpy(class_features(towers.eval(), task.class_names, templates)).to(task.device)
     scale, found = towers.logit_scale.exp().detach(), {}
     for split, images in task.heldout().items():
-        encoded = predict(towers.encoder, images, task.mean, task.std, dtype).to(task.device)
+        encoded = predict(towers.encoder, images, task.space, dtype).to(task.device)
         found[split] = (scale * nn.functional.normalize(encoded, dim=1) @ prompts.T).cpu().numpy()
     return found
 

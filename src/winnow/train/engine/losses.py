@@ -21,6 +21,19 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(logits, target)
 
 
+def barlow_twins(first: Tensor, second: Tensor, redundancy: float) -> Tensor:
+    """Return the loss of Barlow Twins (Zbontar et al. 2021, equations 1 and 2).
+
+    first, second: (b, d) projections of two views, in the same order. Each feature has mean 0 and variance 1
+    over the batch, up to the 1e-5 that batch norm adds to variances. redundancy: weight of the products of
+    unlike features. Computed in float32 whatever the inputs' type.
+    """
+    one, two = (functional.batch_norm(view.float(), None, None, training=True) for view in (first, second))
+    off = (one.T @ two / len(one) - torch.eye(one.shape[1], device=one.device)).square()
+    same = off.diagonal().sum()
+    return same + redundancy * (off.sum() - same)
+
+
 def cross_entropy(
     logits: Tensor, labels: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:

@@ -33,6 +33,13 @@ class AugmentParams(Params):
     rotation: float = Field(default=0.0, ge=0, le=180)
 
 
+class ViewParams(Params):
+    """How images become views, and at what precision these are seen."""
+
+    precision: Precision = "auto"
+    augment: AugmentParams = AugmentParams()
+
+
 TRANSFORMS = ("color", "crop", "cutout", "flip", "scale", "rotate")
 """What differentiable augmentation (DSA) may do to a batch."""
 

@@ -17,8 +17,9 @@ from winnow.stage import Job
 from winnow.store import Artefact, Cost, load_array, read_json, verified
 from winnow.train.engine.folds import folds_of
 from winnow.train.engine.parallel import joined, processes, total
+from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet
-from winnow.train.engine.task import Task, statistics, to_tensor
+from winnow.train.engine.task import Task, to_tensor
 from winnow.train.engine.trained import load_trained
 
 
@@ -35,8 +36,9 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
     part = data if spec.split is None else data.with_pool(spec.split)
     source, labels = part.pool_images(), torch.from_numpy(part.pool_labels()).to(device)
     images = to_tensor(source, device) if isinstance(source, np.ndarray) else source
-    mean, std = statistics(data, device)
     trainer = registry.load("train", spec.trainer.name, "spec: trainer.name")
+    whitens = "whitening" in trainer.needs(trainer.params(**spec.trainer.params))
+    space = Space.of(data, device) if whitens else Space.plain(data, device)
     model = registry.load("models", spec.model.name, "spec: model.name")
     measured = [split for split in ("test", "validation") if split in data.splits and spec.proxy is None]
     counts = {}
@@ -57,8 +59,9 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
                 weights=None if weights is None else torch.from_numpy(weights).to(device),
                 captions=part.pool_captions,
                 rounds=rounds,
-                mean=mean,
-                std=std,
+                mean=space.mean,
+                std=space.std,
+                whitening=space.whitening,
                 classes=len(data.classes),
                 class_names=data.classes,
                 model=model,

@@ -6,7 +6,7 @@ import torch
 
 from winnow.errors import UserError
 from winnow.train.engine.recipe import Examples
-from winnow.train.engine.task import Task, normalise
+from winnow.train.engine.task import Task
 
 
 def examples_of(task: Task, soft_labels: bool = True) -> Examples:
@@ -23,7 +23,7 @@ def examples_of(task: Task, soft_labels: bool = True) -> Examples:
         soft = given.soft if soft_labels else None
         return Examples(given.images, given.labels, soft, given.targets).to(task.device)
     with torch.no_grad():
-        images = normalise(task.pixels[task.rows].float().div_(255), task.mean, task.std)
+        images = task.space(task.pixels[task.rows])
     labels = task.labels[task.rows]
     targets = None if task.targets is None else task.targets.to(task.device)[task.rows]
     if targets is None and bool((labels < 0).any()):

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from winnow.data.dataset import Dataset
 from winnow.data.lazy import ImageSource
 from winnow.errors import UserError
 from winnow.registry import Params, Plugin
 from winnow.store import Cost
+from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet
 
 
@@ -33,7 +33,7 @@ class Task:
     (equal-step training), or None. context: names the random draws of a proxy, so that it shares none with
     the models it selects for. heldout: returns the images, as `images`, of the splits that this model is
     measured on: none for a proxy, else the test split and a validation split if there is one. scoring: what
-    that measuring costs, which counts as evaluation.
+    that measuring costs, which counts as evaluation. whitening: see `Space`; None for trainers that cannot.
     """
 
     images: Tensor | ImageSource
@@ -65,6 +65,12 @@ class Task:
     targets: Tensor | None = None
     synthetic: SyntheticSet | None = None
     teacher: Callable[[], nn.Module] | None = None
+    whitening: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def space(self) -> Space:
+        """What this task's networks see of pixels, for trainers that can whiten them."""
+        return Space(self.mean, self.std, self.whitening)
 
     def total_steps(self, drop_last: bool) -> int:
         """Return the number of optimiser steps: whole epochs, and as many as hold `min_steps`."""
@@ -103,15 +109,3 @@ def steps_per_epoch(examples: int, batch_size: int, drop_last: bool) -> int:
 def to_tensor(images: ImageSource, device: torch.device) -> Tensor:
     """Return (n, h, w, c) uint8 images as an (n, c, h, w) tensor on the device, channels last in memory."""
     return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
-
-
-def statistics(data: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the per-channel mean and standard deviation of the training images in [0, 1]."""
-    mean = torch.tensor(data.mean, dtype=torch.float32, device=device)
-    std = torch.tensor(data.std, dtype=torch.float32, device=device)
-    return mean, std
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return (images - mean) / std per channel; images (b, c, h, w), mean and std (c,)."""
-    return (images - mean[:, None, None]) / std[:, None, None]

@@ -1,0 +1,113 @@
+"""The networks that test whether sets transfer: shapes, sizes, gradients, initial weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from winnow import registry
+from winnow.models.engine.blocks import feature_width
+
+SMALL: dict[str, dict[str, Any]] = {
+    "vgg": {"width": 4},
+    "vit": {"depth": 2, "width": 12},
+    "mlp": {"width": 16},
+}
+
+
+def build(name: str, channels: int, size: int, **params: Any) -> nn.Module:
+    plugin = registry.load("models", name, "test")
+    network: nn.Module = plugin.function(plugin.params(**(SMALL[name] | params)), channels, size)
+    return network
+
+
+def images(n: int, channels: int, size: int) -> Tensor:
+    return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "width"),
+    [
+        ("vgg", 28, 32),
+        ("vgg", 32, 32),
+        ("vgg", 64, 32 * 4),
+        ("vit", 8, 12),
+        ("vit", 28, 12),
+        ("vit", 32, 12),
+        ("mlp", 8, 16),
+        ("mlp", 28, 16),
+        ("mlp", 32, 16),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_features_are_as_wide_as_documented(name: str, channels: int, size: int, width: int) -> None:
+    network = build(name, channels, size)
+    assert feature_width(network, channels, size) == width
+    assert network(images(2, channels, size)).shape == (2, width)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [("vgg", 8, "at least 28 pixels, not 8"), ("vgg", 27, "not 27"), ("vit", 30, "multiple of its pixels")],
+)
+def test_images_that_do_not_fit_are_refused(name: str, size: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(name, 3, size)
+
+
+def test_heads_have_to_divide_the_width() -> None:
+    with pytest.raises(ValidationError, match="divisors of the width 12"):
+        build("vit", 3, 8, heads=5)
+
+
+@pytest.mark.parametrize("params", [{"norm": "instance"}, {"norm": "batch"}])
+def test_vgg_has_the_layers_of_configuration_a(params: dict[str, str]) -> None:
+    network = build("vgg", 3, 32, width=64, **params)
+    kinds = [nn.Conv2d, nn.BatchNorm2d if params["norm"] == "batch" else nn.GroupNorm, nn.ReLU]
+    wanted = [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
+    layers = iter(network)  # type: ignore[call-overload]
+    for each in wanted:
+        if each == "M":
+            assert isinstance(next(layers), nn.MaxPool2d)
+            continue
+        convolution, norm, relu = (next(layers) for _ in range(3))
+        assert [type(convolution), type(norm), type(relu)] == kinds
+        assert convolution.out_channels == each
+    assert isinstance(next(layers), nn.Flatten)
+    assert not any(True for _ in network.buffers()) or params["norm"] == "batch"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("name", "size"), [("vgg", 32), ("vgg", 28), ("vit", 8), ("mlp", 8)])
+def test_the_gradient_reaches_every_parameter(name: str, size: int, channels: int) -> None:
+    network = build(name, channels, size)
+    network(images(6, channels, size)).square().sum().backward()
+    for part, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), part
+        # Biases before a norm, and those of keys, have none by nature.
+        assert parameter.ndim == 1 or bool(parameter.grad.any()), part
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", SMALL)
+def test_initial_weights_are_the_seed_s(name: str, channels: int) -> None:
+    def weights(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return torch.cat([p.detach().flatten() for p in build(name, channels, 32).parameters()])
+
+    first = weights(3)
+    assert torch.equal(weights(3), first)
+    assert not torch.equal(weights(4), first)
+
+
+def test_a_grey_stem_starts_like_a_coloured_one() -> None:
+    torch.manual_seed(0)
+    grey, coloured = (build("vit", channels, 32, width=192).conv_proj for channels in (1, 3))
+    for stem, inputs in ((grey, 16), (coloured, 48)):
+        assert isinstance(stem, nn.Conv2d) and stem.bias is not None
+        assert float(stem.weight.std().detach()) == pytest.approx(inputs**-0.5, rel=0.1)
+        assert not stem.bias.any()
