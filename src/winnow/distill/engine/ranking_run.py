@@ -17,7 +17,17 @@ from winnow.data.dataset import Dataset
 from winnow.data.download import fetch
 from winnow.data.prepare import prepare
 from winnow.distill.engine.formats import read_pair
-from winnow.distill.engine.ranking import Arm, Options, scores, summary, sweep, train_arms
+from winnow.distill.engine.ranking import (
+    Arm,
+    Contest,
+    Options,
+    Row,
+    arms_of,
+    scores,
+    summary,
+    sweep,
+    train_arms,
+)
 from winnow.distill.engine.real import RealData, Units
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import load_catalogue
@@ -70,15 +80,15 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     real = RealData.of(data, request.statistics, request.zca)
     pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)
     given = real.fitting(*pair, request.units, str(request.synthetic))
-    # What cannot be trained is told before hours of training.
-    real.random_rows(torch.bincount(given.labels, minlength=len(real.classes)), 0)
     network = Network(model, params, len(real.classes), pick_device(device))
+    contest = Contest.about(given, real, recipe, network, request.options)
+    # What cannot be trained is told before hours of training.
+    real.random_rows(contest.counts, 0)
     _, channels, size, _ = given.images.shape
     network.fresh(channels, size, 0, "check")
     done = _resumed(out, request)
     _preview(given, real, out / "preview.png")
-    arms = [(Arm(row["data"], row["labels"], row["augmented"]), row["seed"]) for row in done]
-    for row in train_arms(given, real, recipe, network, request.options, arms):
+    for row in train_arms(arms_of(given.soft is not None, request.options), contest, tuple(done)):
         done.append(row)
         write_atomic(out / "runs.csv", pd.DataFrame(done).to_csv(index=False).encode())
     runs = pd.DataFrame(done)
@@ -100,7 +110,7 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
 
 def _check(options: Options, weight: float) -> None:
     """Refuse numbers that are out of range."""
-    for name, value in (("--seeds", options.seeds), ("--full-data-steps", options.real_steps)):
+    for name, value in (("--seeds", len(options.seeds)), ("--full-data-steps", options.real_steps)):
         if value is not None and value < 1:
             raise UserError(f"{name}: {value} is not accepted; at least 1.")
     if not 0 <= weight <= 1:
@@ -152,7 +162,7 @@ def open_dataset(name: str, config: Config) -> Dataset:
     return Dataset.open(folder, results / "data")
 
 
-def _resumed(out: Path, request: Request) -> list[dict[str, Any]]:
+def _resumed(out: Path, request: Request) -> list[Row]:
     """Return the rows of runs that are there; refuses a folder with those of another request."""
     out.mkdir(parents=True, exist_ok=True)
     mark = out / "request.json"
