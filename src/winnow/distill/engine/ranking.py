@@ -242,12 +242,12 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def sweep(rows: pd.DataFrame) -> pd.DataFrame:
+def sweep(rows: pd.DataFrame, weights: Sequence[float] = WEIGHTS) -> pd.DataFrame:
     """Return the mean LRS and ARS for several weights: both weights are arbitrary."""
     return pd.DataFrame(
         [
             {"weight": weight} | {key: by[key].mean() for key in ("lrs", "ars") if key in by}
-            for weight in WEIGHTS
+            for weight in weights
             for by in [scores(rows, weight)]
         ]
     )

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from winnow import provenance, registry
-from winnow.canonical import canonical_json, sha256_file, sha256_text
+from winnow.canonical import canonical_json, sha256_text
 from winnow.data.dataset import Dataset
 from winnow.data.download import fetch
 from winnow.data.prepare import prepare
-from winnow.distill.engine.formats import read_pair
+from winnow.distill.engine.formats import digest_of, read_pair
 from winnow.distill.engine.ranking import (
     Arm,
     Contest,
@@ -62,7 +62,7 @@ class Request:
     def identity(self) -> str:
         """Return a text that is equal for equal requests on equal files."""
         files = [path for path in (self.synthetic, self.labels) if path is not None]
-        digests = [_digest(path) for path in files]
+        digests = [digest_of(path) for path in files]
         return canonical_json(asdict(self) | {"synthetic": digests, "labels": None})
 
 
@@ -172,13 +172,6 @@ def _resumed(out: Path, request: Request) -> list[Row]:
     runs = out / "runs.csv"
     rows = pd.read_csv(runs).to_dict("records") if runs.is_file() else []
     return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return sha256_text(canonical_json([[str(f.relative_to(path)), sha256_file(f)] for f in files]))
-    return sha256_file(path) if path.is_file() else ""
 
 
 def _preview(given: SyntheticSet, real: RealData, path: Path) -> None:

@@ -50,10 +50,14 @@ class Space:
         matrix, mean = self.whitening
         return ((seen.flatten(1) - mean) @ matrix).reshape(seen.shape)
 
+    def pixels(self, seen: Tensor) -> Tensor:
+        """Return pixels of what networks see without whitening; values outside [0, 1] stay as they are."""
+        return seen * self.std[:, None, None] + self.mean[:, None, None]
+
     def picture(self, seen: Tensor) -> Tensor:
         """Return (n, c, h, w) pixels in [0, 1] for the eye; whitened images are stretched to fit."""
         if self.whitening is None:
-            return (seen * self.std[:, None, None] + self.mean[:, None, None]).clamp(0, 1)
+            return self.pixels(seen).clamp(0, 1)
         low, high = (
             part[..., None, None, None] for part in (seen.flatten(1).amin(1), seen.flatten(1).amax(1))
         )

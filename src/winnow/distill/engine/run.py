@@ -80,6 +80,7 @@ def _view(
         device=device,
         checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
         label=f"{job.output.name} s{seed}",
+        data=data,
     )
 
 

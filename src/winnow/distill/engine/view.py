@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from winnow.data.dataset import Dataset
 from winnow.errors import UserError
 from winnow.registry import Params, Plugin
 from winnow.seeds import derive
@@ -26,7 +27,8 @@ class DistillView:
     none, and targets (n, d) if students regress on them. start: (m,) int64 positions in the pool of the
     real examples that the m synthetic ones start from. classes: how many. model: the network that they are
     made for. experts: files of trajectories, all of which are to be used. signals: other arrays by name, a
-    row per example. checkpoint: where progress is kept. cost: what a resumed run had spent before.
+    row per example. checkpoint: where progress is kept. cost: what a resumed run had spent
+    before. data: where the real images are from.
     """
 
     real: Examples
@@ -41,6 +43,7 @@ class DistillView:
     checkpoint: Path
     label: str
     cost: Cost = field(default_factory=Cost)
+    data: Dataset | None = None
 
     def derive(self, axis: str, *context: str | int) -> int:
         """Return a seed for one random axis of this repetition."""
