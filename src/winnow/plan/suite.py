@@ -218,7 +218,7 @@ def _check_arm_names(suite: Suite, reference: str) -> None:
                 f"{where}: lacks the reference '{reference}', which costs are relative to; add it."
             )
     for where, arm in named:
-        if arm is not None and arm not in suite.arms:
+        if isinstance(arm, str) and arm not in suite.arms:
             raise ValueError(str(unknown("arm", arm, suite.arms, where)))
 
 
