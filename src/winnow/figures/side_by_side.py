@@ -45,12 +45,12 @@ def draw(
     """
     names = metrics or {"test_accuracy": ""}
     rows = pd.concat([layout.choose(table, arms, name, None, only=only) for name in names], ignore_index=True)
-    places = rows[["dataset", "length", "fraction"]].drop_duplicates()
-    places = places.sort_values(
-        ["length", "dataset", "fraction"], key=lambda column: column.map(layout.natural)
-    )
-    lines = list(places.itertuples(index=False, name=None))
-    cells = [rows[(rows[["dataset", "length", "fraction"]] == line).all(axis=1)] for line in lines]
+    parts = {
+        (str(length), str(dataset), float(str(fraction))): part
+        for (length, dataset, fraction), part in rows.groupby(["length", "dataset", "fraction"])
+    }
+    lines = sorted(parts, key=lambda line: [layout.natural(part) for part in line])
+    cells = [parts[line] for line in lines]
     shown = [[arm for arm in arms if arm in set(cell["arm"])] for cell in cells]
     heights = [HEAD + ROW * len(part) for part in shown]
     figure = Figure(
@@ -59,7 +59,7 @@ def draw(
     axes = figure.subplots(len(lines), len(names), sharex="col", squeeze=False, height_ratios=heights)
     styles = arm_styles(arms)
     for line, cell, part, across in zip(lines, cells, shown, axes, strict=True):
-        dataset, length, fraction = line
+        length, dataset, fraction = line
         across[0].set_title(f"{dataset}, {length_label(length)}, {percent(fraction)} kept")
         for place, (metric, axis) in enumerate(zip(names, across, strict=True)):
             _panel(axis, cell[cell["metric"] == metric], part, metric, (neutral or {}).get(metric), styles)

@@ -18,7 +18,7 @@ from winnow.plan.specs import (
     Spec,
     TrainSpec,
 )
-from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models
+from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models, trains
 from winnow.rehearse.cards import Card
 from winnow.rehearse.measures import TrainMeasure
 
@@ -73,6 +73,8 @@ class Forecaster:
             return None
         if isinstance(spec, DistillSpec):
             return "distillations are not rehearsed"
+        if isinstance(spec, EvaluateSpec) and trains(spec.protocol):
+            return "rankings are not rehearsed"
         key = self.book.key(spec)
         if isinstance(spec, TrainSpec):
             known = key in self.book.measures.train
