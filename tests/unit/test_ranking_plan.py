@@ -33,9 +33,16 @@ def test_it_makes_no_set_and_trains_no_model_of_its_own(scale: str) -> None:
     plan = both(scale)
     own = [reference for reference, users in plan.graph.users.items() if users == {"dd_ranking"}]
     assert {plan.graph.nodes[reference].spec.stage for reference in own} == {"evaluate"}
-    made = {ref for ref, node in plan.graph.nodes.items() if isinstance(node.spec, DistillSpec)}
+    made = {ref: node.spec for ref, node in plan.graph.nodes.items() if isinstance(node.spec, DistillSpec)}
     ranked = {spec.subject for spec in rankings(plan, "dd_ranking") if spec.subject.startswith("distill/")}
-    assert ranked == made if scale != "demo" else ranked < made
+    wanted = {
+        "demo": {
+            ref for ref, s in made.items() if s.budget == 10 and s.method.name in ("dm", "mtt", "tesla")
+        },
+        "small": {ref for ref, spec in made.items() if spec.budget == 10},
+        "paper": set(made),
+    }
+    assert ranked and ranked == wanted[scale]
 
 
 @pytest.mark.parametrize("scale", ["demo", "small", "paper"])
@@ -61,7 +68,7 @@ def test_real_baselines_are_shared_by_the_sets_of_their_size_and_network(scale: 
         budgets
         == {
             "demo": {10},
-            "small": {10, 100},
+            "small": {10},
             "paper": {10, 100, 500, 1000},
         }[scale]
     )
