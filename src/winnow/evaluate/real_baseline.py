@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from winnow.evaluate.engine.ranking_params import RankingParams
+from winnow.evaluate.engine.ranking_params import ContestParams
 from winnow.registry import Signals, plugin
 
 if TYPE_CHECKING:
     from winnow.evaluate.engine.view import EvaluationView
 
 
-def needs(_: RankingParams) -> Signals:
+def needs(_: ContestParams) -> Signals:
     return {"data": {}, "judge": {}}
 
 
-@plugin(params=RankingParams, needs=needs, source="arXiv 2505.13300, with the full data's rate tuned too")
-def evaluate(params: RankingParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
+@plugin(params=ContestParams, needs=needs, source="arXiv 2505.13300, with the full data's rate tuned too")
+def evaluate(params: ContestParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return the test accuracy of each baseline: `full_hard_accuracy`, `random_soft_accuracy`, ..."""
     import torch
 

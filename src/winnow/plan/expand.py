@@ -276,8 +276,9 @@ class _Grid:
         needs = self._check_subject(protocol, use, subject.split("/")[0], where)
         beside, judge = None, None
         if "beside" in needs:
-            other = Use(name=needs["beside"]["protocol"], params=use.params)
-            beside = self._evaluate(self.data, other, key, size)
+            other = registry.load("evaluate", needs["beside"]["protocol"], where)
+            known = {name: value for name, value in use.params.items() if name in other.params.model_fields}
+            beside = self._evaluate(self.data, Use(name=other.name, params=known), key, size)
         models = [self._model("training")] if subject.startswith("train/") else []
         if "judge" in needs:
             judge, models = self._judge(use.name, where), [self._model("training")]

@@ -13,7 +13,6 @@ from torch import Tensor
 from winnow.distill.engine import dd_ranking
 from winnow.distill.engine.dd_ranking import WEIGHTS
 from winnow.distill.engine.real import RealData
-from winnow.evidence.paired import mean_interval
 from winnow.train.engine.classifier import Classifier
 from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, logits_of, tuned
 from winnow.train.engine.synthetic import SyntheticSet
@@ -231,15 +230,6 @@ def best_labels(rows: pd.DataFrame, data: str) -> str:
     """Return the kind of labels with which an arm does best on validation images."""
     own = rows[(rows["data"] == data) & rows["augmented"]]
     return str(own.groupby("labels")["validation_accuracy"].mean().idxmax())
-
-
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, low and high (95 %) over seeds of each column of a table with a row per seed."""
-    found = []
-    for name, column in table.items():
-        interval = mean_interval(column.to_numpy(float))
-        found.append({"quantity": name, "mean": column.mean(), "low": interval.low, "high": interval.high})
-    return pd.DataFrame(found)
 
 
 def sweep(rows: pd.DataFrame, weights: Sequence[float] = WEIGHTS) -> pd.DataFrame:

@@ -24,12 +24,12 @@ from winnow.distill.engine.ranking import (
     Row,
     arms_of,
     scores,
-    summary,
     sweep,
     train_arms,
 )
 from winnow.distill.engine.real import RealData, Units
 from winnow.errors import UserError, unknown
+from winnow.evidence.paired import mean_interval
 from winnow.plan.catalogue import load_catalogue
 from winnow.plan.code import ROOT
 from winnow.plan.config import Config
@@ -139,6 +139,15 @@ def text(runs: pd.DataFrame, found: pd.DataFrame, weights: pd.DataFrame) -> str:
         lines += ["", "scores by weight, which is arbitrary"]
         lines += [f"  {line}" for line in weights.round(4).to_string(index=False).splitlines()]
     return "\n".join(lines)
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean, low and high (95 %) over seeds of each column of a table with a row per seed."""
+    found = []
+    for name, column in table.items():
+        interval = mean_interval(column.to_numpy(float))
+        found.append({"quantity": name, "mean": column.mean(), "low": interval.low, "high": interval.high})
+    return pd.DataFrame(found)
 
 
 def open_dataset(name: str, config: Config) -> Dataset:

@@ -13,7 +13,7 @@ from winnow import registry
 from winnow.distill.engine.ranking import Arm, Contest, Options, train_arms
 from winnow.distill.engine.real import RealData
 from winnow.errors import UserError
-from winnow.evaluate.engine.ranking_params import RankingParams
+from winnow.evaluate.engine.ranking_params import ContestParams
 from winnow.evaluate.engine.view import EvaluationView, Trial
 from winnow.store import Cost, clocked, read_json, write_json
 from winnow.tables import read_table, write_table
@@ -38,14 +38,14 @@ def trial_of(view: EvaluationView) -> Trial:
     return view.trial
 
 
-def options_of(params: RankingParams, seed: int) -> Options:
+def options_of(params: ContestParams, seed: int) -> Options:
     """Return the options of one repetition, whose networks no other one has."""
     own = range(seed * params.networks, (seed + 1) * params.networks)
     return Options(tuple(own), params.rates, params.plain, real_steps=params.full_steps)
 
 
 def contest_of(
-    params: RankingParams,
+    params: ContestParams,
     view: EvaluationView,
     real: RealData,
     counts: Tensor,

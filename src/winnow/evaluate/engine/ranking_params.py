@@ -13,13 +13,13 @@ Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0, le=1)]
 
 
-class RankingParams(Params):
+class ContestParams(Params):
     """Network, batch size and recipe are those of the arm's `training`; this is what differs.
 
     steps: of every training, that on the full data too unless `full_steps` says otherwise. rates: learning
     rates; every arm takes the one that is best on validation images. networks: per repetition; the first one
     tunes. soft_labels: train with them too, where a set has any. plain: train without augmentation too, for
-    ARS. weight: of the improvement in LRS and of augmentation in ARS. weights: those of the sweep.
+    ARS.
     """
 
     steps: int = Field(default=1000, ge=1)
@@ -28,5 +28,10 @@ class RankingParams(Params):
     networks: int = Field(default=1, ge=1)
     soft_labels: bool = True
     plain: bool = True
+
+
+class RankingParams(ContestParams):
+    """weight: of the improvement in LRS and of augmentation in ARS. weights: those of the sweep."""
+
     weight: Weight = 0.5
     weights: tuple[Weight, ...] = WEIGHTS
