@@ -16,7 +16,7 @@ from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.data.prepare import prepare
 from winnow.distill.engine.ranking import Contest, Options, arms_of, scores, train_arms
-from winnow.distill.engine.real import RealData
+from winnow.distill.engine.real import PUBLISHED, RealData
 from winnow.distill.engine.run import distill_all
 from winnow.errors import UserError
 from winnow.evaluate.engine import contest
@@ -252,14 +252,19 @@ def test_given_sets_are_seen_as_the_workflow_sees_them(store: Path, tmp_path: Pa
         assert torch.allclose(inverse, real.space(255 - pixels), atol=1e-6)
 
 
-def test_what_the_maker_s_networks_saw_is_undone_first(store: Path, tmp_path: Path) -> None:
-    """Published constants are those of the maker: digits have none, so theirs are the data's own."""
-    _, given = images_of(store)
-    torch.save({"images": given.images, "labels": given.labels}, tmp_path / "seen.pt")
-    made = make(store, tmp_path / "seen.pt")
-    found = SyntheticSet.load(store / made / f"s{SEED}/synthetic.safetensors")
-    assert torch.allclose(found.images, given.images, atol=1e-6)
-    assert (store / made / f"s{SEED}/preview.png").stat().st_size > 200
+def test_what_the_maker_s_networks_saw_is_undone_first(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, given = images_of(store)
+    monkeypatch.setitem(PUBLISHED, "digits", ((0.5,), (0.25,)))
+    seen = (real.space.pixels(given.images) - 0.5) / 0.25
+    torch.save({"images": seen, "labels": given.labels}, tmp_path / "published.pt")
+    torch.save({"images": given.images, "labels": given.labels}, tmp_path / "own.pt")
+    for statistics in ("published", "own"):
+        made = make(store, tmp_path / f"{statistics}.pt", statistics=statistics)
+        found = SyntheticSet.load(store / made / f"s{SEED}/synthetic.safetensors")
+        assert torch.allclose(found.images, given.images, atol=1e-6), statistics
+        assert (store / made / f"s{SEED}/preview.png").stat().st_size > 200
 
 
 def test_labels_may_lie_in_a_second_file(store: Path, tmp_path: Path) -> None:

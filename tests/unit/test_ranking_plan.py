@@ -118,8 +118,13 @@ DD, BASELINE = {"name": "dd_ranking"}, {"name": "real_baseline"}
         ("dd_ranking", {"scale__measures": [{"name": "accuracy"}]}, "belongs under `evaluation`"),
         ("dd_ranking", {"scale__measures": [BASELINE]}, "stands beside protocols"),
         ("dd_ranking", {"scale__evaluation": BASELINE}, "stands beside protocols"),
-        ("mkdt", {"scale__measures": [DD]}, "the scale has `targets`"),
+        ("mkdt", {"scale__measures": [DD]}, "'dd_ranking' trains on labels, but the scale has `targets`"),
         ("sas", {"scale__measures": [DD]}, "'simclr' has none for synthetic sets.*Name `distilled`"),
+        (
+            "dd_ranking",
+            {"scale__pool": ["train", "unlabelled"], "scale__dataset": "stl10"},
+            "'dd_ranking' needs labels of all",
+        ),
         ("dd_ranking", {"scale__measures": [DD | {"params": {"steps": 0}}]}, r"measures\[0\].params.*steps"),
         ("dd_ranking", {"scale__measures": [DD | {"params": {"rates": []}}]}, r"measures\[0\].params.*rates"),
         (

@@ -274,14 +274,13 @@ class _Grid:
         where = f"{self.where}.{key}"
         protocol = registry.load("evaluate", use.name, f"{where}.name")
         needs = self._check_subject(protocol, use, subject.split("/")[0], where)
-        beside, judge = None, None
+        models = [self._model("training")] if "judge" in needs or subject.startswith("train/") else []
+        judge = self._judge(use.name, where) if "judge" in needs else None
+        beside = None
         if "beside" in needs:
             other = registry.load("evaluate", needs["beside"]["protocol"], where)
             known = {name: value for name, value in use.params.items() if name in other.params.model_fields}
             beside = self._evaluate(self.data, Use(name=other.name, params=known), key, size)
-        models = [self._model("training")] if subject.startswith("train/") else []
-        if "judge" in needs:
-            judge, models = self._judge(use.name, where), [self._model("training")]
         spec = EvaluateSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
@@ -304,6 +303,10 @@ class _Grid:
         if self.scale.targets is not None:
             raise UserError(
                 f"{where}.name: '{protocol}' trains on labels, but the scale has `targets` to regress on."
+            )
+        if list(self.scale.pool) != ["train"]:
+            raise UserError(
+                f"{self.where}.pool: '{protocol}' needs labels of all examples. Accepted: [train]."
             )
         if "sets" not in trainer.needs(trainer.params(**plugged.params)):
             raise UserError(
