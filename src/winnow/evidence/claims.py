@@ -3,8 +3,8 @@
 A cell (dataset, fraction, length) is
 
 - supported if the one-sided test that the effect exceeds the margin (of an equivalence: the worse of the two
-  tests that it lies above -margin and below margin) has a Holm-corrected p below 0.05, the
-  family being all judged cells of all claims of the suite;
+  tests that it lies above -margin and below margin) has a Holm-corrected p below 0.05, the family being all
+  judged cells of all claims of the suite;
 - not supported if the 95 % interval lies wholly on the other side of the margin (equivalently, the test in
   the other direction has an uncorrected p below 0.025);
 - inconclusive otherwise: with fewer than 3 seeds (4 points for a correlation) always;
