@@ -1,4 +1,4 @@
-# Measure trained models with a fixed protocol.
+# Measure trained models, selections or synthetic sets with a fixed protocol.
 rule evaluate:
     input:
         unpack(inputs("evaluate")),

@@ -1,8 +1,8 @@
-"""Measure trained models with a fixed protocol.
+"""Measure trained models, selections or synthetic sets with a fixed protocol.
 
-The test split is scored once, by the last epoch's model, and chooses nothing.
-Writes: s<seed>/metrics.json,
-spec.json, provenance.json and manifest.json.
+The test split is scored once, by the last epoch's model, and chooses nothing. Writes: s<seed>/metrics.json,
+spec.json, provenance.json and manifest.json; rankings also s<seed>/runs.parquet, a row per network, and a
+killed one goes on where it was when the same command is given again.
 
 Example, repeating a job by hand:
   .venv/bin/python scripts/evaluate.py --spec results/demo/evaluate/ID/spec.json --store results/demo \\

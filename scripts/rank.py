@@ -88,6 +88,7 @@ def main() -> None:
     arguments = parser().parse_args()
     config = read_settings(arguments)
     # Imports torch, which --help does without.
+    from winnow.distill.engine.dd_ranking import RATES
     from winnow.distill.engine.ranking import Options
     from winnow.distill.engine.ranking_run import Request, rank
 
@@ -95,8 +96,8 @@ def main() -> None:
     if arguments.epochs is not None:
         recipe["epochs"] = arguments.epochs
     options = Options(
-        seeds=arguments.seeds,
-        tune=arguments.tune,
+        seeds=tuple(range(arguments.seeds)),
+        rates=RATES if arguments.tune else None,
         augmentation=arguments.augmentation_robust,
         real=not arguments.no_full_data,
         real_steps=arguments.full_data_steps,

@@ -199,6 +199,39 @@ def test_non_inferiority_to_full_data():
     assert non_inferior(0.0, {"fraction": [1.0]})["verdict"] == "not run"  # the lengths still must match
 
 
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [(0.0, "supported"), (0.02, "supported"), (-0.02, "supported"), (0.05, "inconclusive"),
+     (0.09, "not supported"), (-0.09, "not supported")],
+)  # fmt: skip
+def test_equivalence_is_two_tests(gain, verdict):
+    claim = spec(kind="equivalence", margin=0.05)
+    entry = only(claim, against(gain))
+    assert entry["verdict"] == verdict
+    (cell,) = entry["cells"]
+    error = np.std(NOISE, ddof=1) / np.sqrt(5)
+    assert cell["p"] == pytest.approx(
+        max(stats.t.sf((gain + 0.05) / error, 4), stats.t.sf((0.05 - gain) / error, 4))
+    )
+    assert cell["p_opposite"] == pytest.approx(stats.t.sf((abs(gain) - 0.05) / error, 4))
+    assert "between -0.05 and 0.05" in entry["reason"]
+
+
+def test_equivalence_of_too_few_seeds_is_inconclusive():
+    assert only(spec(kind="equivalence"), against(0.0, seeds=2))["verdict"] == "inconclusive"
+
+
+def test_a_baseline_may_be_a_number():
+    claim = spec(baseline=0.6)
+    entry = only(claim, rows("sas", around(0.66)))
+    (cell,) = entry["cells"]
+    assert entry["verdict"] == "supported" and entry["baseline"] == 0.6
+    assert cell["effect"] == pytest.approx(0.06) and cell["mean_baseline"] == pytest.approx(0.6)
+    assert cell["p"] == pytest.approx(stats.ttest_1samp(around(0.66), 0.63, alternative="greater").pvalue)
+    entry = only(spec(kind="equivalence", baseline=0, metric="ior"), rows("sas", around(0.0), metric="ior"))
+    assert entry["verdict"] == "supported"
+
+
 def test_ratio_of_a_cost_column():
     claim = spec(kind="ratio", metric="total_wall_s", arm="full", baseline="sas", margin=3.0)
 
@@ -285,7 +318,7 @@ def test_one_suite_and_a_known_scale():
     [
         (
             {"kind": "better"},
-            "'superiority', 'non_inferiority', 'ratio' or 'correlation'",
+            "'superiority', 'non_inferiority', 'equivalence', 'ratio' or 'correlation'",
         ),
         ({"made_at": "large"}, "'demo', 'small' or 'paper'"),
         ({"margin": -0.1}, "0 or more"),
@@ -294,6 +327,10 @@ def test_one_suite_and_a_known_scale():
         ({"margin": True}, "valid number"),
         ({"margin": float("nan")}, "finite number"),
         ({"kind": "non_inferiority", "margin": 0}, "more than 0"),
+        ({"kind": "equivalence", "margin": 0}, "more than 0"),
+        ({"kind": "ratio", "margin": 1, "baseline": 0.5}, "a number is for differences"),
+        ({"baseline": 0.5, "where_baseline": {"fraction": [1.0]}}, "a number is for differences"),
+        ({"kind": "equivalence", "baseline": None}, "baseline: missing"),
         ({"kind": "ratio", "margin": 0.0}, "1 means equal"),
         (
             {"kind": "correlation", "baseline": None, "with": "mir", "margin": 1.0},

@@ -15,7 +15,8 @@ from winnow.distill.engine.dd_ranking import (
     improvement_over_random,
     label_robust_score,
 )
-from winnow.distill.engine.ranking import best_labels, scores, summary, sweep
+from winnow.distill.engine.ranking import best_labels, scores, sweep
+from winnow.distill.engine.ranking_run import summary
 from winnow.errors import UserError
 
 

@@ -83,7 +83,9 @@ def draw(
 
 
 def test_every_module_with_draw_is_found_and_has_its_texts() -> None:
-    assert figures.available() == sorted([*NAMES, *OVER_SEEDS, "along_grids", "detection"])
+    assert figures.available() == sorted(
+        [*NAMES, *OVER_SEEDS, "along_grids", "by_weight", "detection", "side_by_side"]
+    )
     for name in figures.available():
         module = figures.load(name)
         assert module.TITLE and module.CAPTION.endswith(".")

@@ -14,7 +14,7 @@ import torch
 
 from winnow import registry
 from winnow.data.dataset import Dataset
-from winnow.distill.engine.ranking import Arm, Options, arms_of, train_arms
+from winnow.distill.engine.ranking import Contest, Options, arms_of, train_arms
 from winnow.distill.engine.ranking_run import open_dataset
 from winnow.distill.engine.real import RealData, whiten
 from winnow.errors import UserError
@@ -104,20 +104,19 @@ def test_soft_labels_of_one_hot_rows_are_hard_labels(real: RealData, network: Ne
 def test_the_set_of_all_real_images_recovers_everything(real: RealData, network: Network) -> None:
     """The full data as its own distilled set: HLR is 0 to the last bit."""
     given = SyntheticSet(real.train.images, real.train.labels)
-    rows = train_arms(given, real, RECIPE.model_copy(update={"epochs": 2}), network, Options(seeds=1))
+    options, recipe = Options(seeds=(0,)), RECIPE.model_copy(update={"epochs": 2})
+    rows = train_arms(arms_of(False, options), Contest.about(given, real, recipe, network, options))
     found = {row["data"]: row["test_accuracy"] for row in rows if row["data"] != "random"}
     assert found["full"] == found["synthetic"]
 
 
-def test_arms_of_hard_and_soft_sets(real: RealData) -> None:
-    given = two_each(real)
-    assert list(map(str, arms_of(given, Options()))) == [
+def test_arms_of_hard_and_soft_sets() -> None:
+    assert list(map(str, arms_of(False, Options()))) == [
         "full, hard labels",
         "synthetic, hard labels",
         "random, hard labels",
     ]
-    soft = SyntheticSet(given.images, given.labels, torch.full((20, 10), 0.1))
-    assert list(map(str, arms_of(soft, Options(augmentation=True)))) == [
+    assert list(map(str, arms_of(True, Options(augmentation=True)))) == [
         "full, hard labels",
         "synthetic, hard labels",
         "synthetic, soft labels",
@@ -126,7 +125,7 @@ def test_arms_of_hard_and_soft_sets(real: RealData) -> None:
         "synthetic, soft labels, no augmentation",
         "random, soft labels, no augmentation",
     ]
-    assert "random, soft labels" not in map(str, arms_of(soft, Options(real=False))), "nobody to teach them"
+    assert "random, soft labels" not in map(str, arms_of(True, Options(real=False))), "nobody to teach them"
 
 
 def test_all_arms_take_the_same_steps_and_what_is_done_is_not_done_again(
@@ -135,11 +134,35 @@ def test_all_arms_take_the_same_steps_and_what_is_done_is_not_done_again(
     given = two_each(real)
     soft = SyntheticSet(given.images, given.labels, torch.rand(20, 10).softmax(1))
     recipe = RECIPE.model_copy(update={"epochs": 3})
-    rows = list(train_arms(soft, real, recipe, network, Options(seeds=2)))
+    options = Options(seeds=(0, 1))
+    arms, contest = arms_of(True, options), Contest.about(soft, real, recipe, network, options)
+    rows = list(train_arms(arms, contest))
     assert {row["steps"] for row in rows} == {3} and len(rows) == 10
-    done = [(Arm(str(row["data"]), str(row["labels"])), int(str(row["seed"]))) for row in rows[:7]]
-    again = list(train_arms(soft, real, recipe, network, Options(seeds=2), done))
+    again = list(train_arms(arms, contest, rows[:7]))
     assert again == rows[7:], "a teacher that is not there any more is trained again"
+
+
+def test_a_tuned_arm_keeps_its_rate_when_it_goes_on_and_its_first_network(
+    real: RealData, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, trained = RECIPE.model_copy(update={"epochs": 3}), []
+
+    def counted(*given: object) -> object:
+        trained.append(given[-1])
+        return fit(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("winnow.distill.engine.ranking.fit", counted)
+    options = Options(seeds=(4, 5), rates=(0.01, 0.1))
+    arms, contest = arms_of(False, options), Contest.about(two_each(real), real, recipe, network, options)
+    rows = list(train_arms(arms, contest))
+    assert len(trained) == 3 * (2 + 1), "the network of the best rate is that of the first seed"
+    trained.clear()
+    assert list(train_arms(arms, contest, rows[:3])) == rows[3:]
+    assert len(trained) == 1 + 3, "the rate of an arm that was begun is not looked for again"
+    fixed = Contest.about(
+        two_each(real), real, recipe.model_copy(update={"lr": rows[0]["lr"]}), network, Options(seeds=(4, 5))
+    )
+    assert list(train_arms(arms[:1], fixed)) == rows[:2]
 
 
 def test_the_rate_is_tuned_on_validation_and_a_rate_that_diverges_loses() -> None:

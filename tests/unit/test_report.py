@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from report_sample import ARMS, cost_table, sample_input, sample_report, summary
 from winnow.errors import UserError
 from winnow.report import tables
 from winnow.report.build import FigureInput, ReportInput, build_report
+from winnow.report.claims import criterion
 from winnow.report.markdown import results_page
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
@@ -249,3 +251,13 @@ def test_figure_files_that_are_missing_or_no_png_are_named(tmp_path: Path) -> No
         (tmp_path / f"bad.{kind}").write_bytes(b"nothing")
     with pytest.raises(UserError, match="'t' is not a PNG"):
         FigureInput.read(tmp_path / "bad", "t", "c", "bad.pdf").pixels()
+
+
+def test_equivalence_and_a_number_as_baseline_are_said_in_words() -> None:
+    suite: Any = SimpleNamespace(label={"random": "a random subset", "full": "full data"}.__getitem__)
+    claim = {"kind": "equivalence", "metric": "ior", "arm": "random", "baseline": 0.0, "margin": 0.05}
+    assert criterion(suite, claim) == "ior: a random subset is within 0.05 of 0"
+    share = claim | {"metric": "test_accuracy", "baseline": "full"}
+    assert criterion(suite, share) == "test accuracy: a random subset is within 5 points of full data"
+    above = claim | {"kind": "superiority", "baseline": 0.268941, "margin": 0.0}
+    assert criterion(suite, above) == "ior: a random subset minus 0.269 exceeds 0"

@@ -2,8 +2,9 @@
 
 A cell (dataset, fraction, length) is
 
-- supported if the one-sided test that the effect exceeds the margin has a Holm-corrected p below 0.05, the
-  family being all judged cells of all claims of the suite;
+- supported if the one-sided test that the effect exceeds the margin (of an equivalence: the worse of the two
+  tests that it lies above -margin and below margin) has a Holm-corrected p below 0.05, the family being all
+  judged cells of all claims of the suite;
 - not supported if the 95 % interval lies wholly on the other side of the margin (equivalently, the test in
   the other direction has an uncorrected p below 0.025);
 - inconclusive otherwise: with fewer than 3 seeds (4 points for a correlation) always;
@@ -24,7 +25,15 @@ import pandas as pd
 
 from winnow.errors import UserError, one_of, unknown
 from winnow.evidence.metrics import AXES, COST_COLUMNS, check_metrics, values_of
-from winnow.evidence.paired import CONFIDENCE, Comparison, compare, compare_ratio, correlate, holm
+from winnow.evidence.paired import (
+    CONFIDENCE,
+    Comparison,
+    compare,
+    compare_ratio,
+    compare_within,
+    correlate,
+    holm,
+)
 from winnow.plan.claims import CellFilter, ClaimSpec
 from winnow.plan.config import ScaleName
 
@@ -77,7 +86,10 @@ def _comparisons(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
     """Compare arm and baseline on every cell of the arm; the baseline's own axes are not matched."""
     values = values_of(table, claim.metric)
     arm = _keep(values[values["arm"] == claim.arm], claim.where)
-    baseline = _keep(values[values["arm"] == claim.baseline], claim.where_baseline)
+    if isinstance(claim.baseline, float):
+        baseline = arm.assign(value=claim.baseline)
+    else:
+        baseline = _keep(values[values["arm"] == claim.baseline], claim.where_baseline)
     matched = [axis for axis in AXES if axis not in claim.where_baseline.named()]
     cells = []
     for key, rows in arm.groupby(list(AXES)):
@@ -98,9 +110,11 @@ def _comparisons(claim: ClaimSpec, table: pd.DataFrame) -> list[Cell]:
 def _compared(
     claim: ClaimSpec, arm: pd.DataFrame, baseline: pd.DataFrame, place: dict[str, Any]
 ) -> Comparison:
-    test = compare_ratio if claim.kind == "ratio" else compare
     a, b = arm.set_index("seed")["value"], baseline.set_index("seed")["value"]
     try:
+        if claim.kind == "equivalence":
+            return compare_within(a, b, margin=claim.margin)
+        test = compare_ratio if claim.kind == "ratio" else compare
         return test(a, b, margin=claim.threshold, alternative="greater")
     except UserError as error:
         cell = ", ".join(f"{axis}={value}" for axis, value in place.items())
@@ -213,7 +227,10 @@ def _reason(claim: ClaimSpec, verdict: str, cells: list[Cell], table: pd.DataFra
     carrying = [cell for cell in cells if cell.verdict == decisive]
     weakest = max(carrying, key=lambda cell: 2.0 if cell.p is None else cell.p)
     share = f"{decisive.capitalize()} in {len(carrying)} of {len(cells)} cells"
-    asked = f"the claim asks for more than {claim.threshold:g}"
+    between = f"between -{claim.margin:g} and {claim.margin:g}"
+    asked = (
+        f"the claim asks for {between if claim.kind == 'equivalence' else f'more than {claim.threshold:g}'}"
+    )
     return f"{share}; {_numbers(claim, weakest)}; {asked}{rest}."
 
 

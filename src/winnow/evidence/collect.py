@@ -77,13 +77,17 @@ class _Reader:
 
 
 def _rows(reader: _Reader, suite: str, cell: Cell, seed: int) -> list[dict[str, Any]]:
+    """Return the metrics of one repetition of a cell. What `measures` took is no arm's cost: full data, which
+    costs are relative to, have none.
+    """
     evaluations = (cell.evaluate, *cell.measures)
-    chain = (*cell.upstream, cell.train, *evaluations)
+    chain = (*cell.upstream, cell.train, cell.evaluate)
     selection, training = (reader.cost(cell.upstream, seed), reader.cost((cell.train,), seed))
     scoring = reader.cost((cell.train,), seed, " scoring")
-    evaluation = tuple(a + b for a, b in zip(reader.cost(evaluations, seed), scoring, strict=True))
+    evaluation = tuple(a + b for a, b in zip(reader.cost((cell.evaluate,), seed), scoring, strict=True))
     trained = reader.provenance(cell.train)
-    reader.provenance(cell.data)
+    for checked in (cell.data, *cell.measures):
+        reader.provenance(checked)
     common = {
         "suite": suite,
         "arm": cell.arm,

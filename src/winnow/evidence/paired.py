@@ -101,6 +101,25 @@ def compare(
     )
 
 
+def compare_within(
+    arm_values: pd.Series[float], baseline_values: pd.Series[float], *, margin: float
+) -> Comparison:
+    """Test that two arms differ by less than the margin, by two one-sided tests (TOST; Schuirmann 1987).
+
+    `p_value` is the larger of both, `p_opposite` the smaller of the tests that they differ by more.
+    """
+    over = compare(arm_values, baseline_values, margin=-margin, alternative="greater")
+    under = compare(arm_values, baseline_values, margin=margin, alternative="less")
+    if over.p_value is None or under.p_value is None or over.p_opposite is None or under.p_opposite is None:
+        return over
+    return replace(
+        over,
+        p_value=max(over.p_value, under.p_value),
+        p_opposite=min(over.p_opposite, under.p_opposite),
+        test=f"two tests, {over.test}",
+    )
+
+
 def compare_ratio(
     arm_values: pd.Series[float],
     baseline_values: pd.Series[float],

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from winnow.plan.config import ScaleName
 
 Length = Literal["epochs", "steps"]
-Kind = Literal["superiority", "non_inferiority", "ratio", "correlation"]
+Kind = Literal["superiority", "non_inferiority", "equivalence", "ratio", "correlation"]
 Mark = Literal[
     "table",
     "abstract",
@@ -56,11 +56,13 @@ class ClaimSpec(_Frozen):
 
     - superiority: mean(a - b) > margin;
     - non_inferiority: mean(a - b) > -margin;
+    - equivalence: -margin < mean(a - b) < margin;
     - ratio: geometric mean(a / b) > margin;
     - correlation: correlation of `metric` and `with` over the points (arm, fraction) > margin.
 
     It is judged on every (dataset, fraction, length) cell of the arm that passes `where`. The baseline is
-    taken from the same cell; an axis named in `where_baseline` is taken from there instead.
+    taken from the same cell; an axis named in `where_baseline` is taken from there instead. A baseline may be
+    a number too, such as the 0 that a control is to have.
     `metric` is the name of a metric or of a cost column. `made_at` is the scale of the authors' evidence.
     """
 
@@ -71,7 +73,7 @@ class ClaimSpec(_Frozen):
     kind: Kind
     metric: Name
     arm: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-    baseline: Name | None = None
+    baseline: Name | Number | None = None
     margin: Number
     where: CellFilter = CellFilter()
     where_baseline: CellFilter = CellFilter()
@@ -93,13 +95,14 @@ class ClaimSpec(_Frozen):
         rules = {
             "superiority": (self.margin >= 0, "0 or more (the arm must win by more than this)"),
             "non_inferiority": (self.margin > 0, "more than 0 (the arm may lose by less than this)"),
+            "equivalence": (self.margin > 0, "more than 0 (the arm may differ by less than this)"),
             "ratio": (self.margin > 0, "more than 0 (1 means equal)"),
             "correlation": (-1 < self.margin < 1, "between -1 and 1, both excluded"),
         }
         valid, accepted = rules[self.kind]
         if not valid:
             raise ValueError(f"margin: {self.margin} does not fit kind '{self.kind}'. Accepted: {accepted}.")
-        difference = self.kind in ("superiority", "non_inferiority")
+        difference = self.kind in ("superiority", "non_inferiority", "equivalence")
         if difference and self.metric.endswith("accuracy") and self.margin >= 1:
             raise ValueError(
                 f"margin: {self.margin} for '{self.metric}'. Accepted: a fraction below 1 (3 points: 0.03)."
@@ -118,6 +121,8 @@ class ClaimSpec(_Frozen):
             raise ValueError(f"baseline: missing. Kind '{self.kind}' needs the name of an arm.")
         if not isinstance(self.arm, str):
             raise ValueError(f"arm: {list(self.arm)}. Kind '{self.kind}' accepts one name, not a list.")
+        if isinstance(self.baseline, float) and (self.kind == "ratio" or self.where_baseline.named()):
+            raise ValueError("baseline: a number is for differences in the arm's own cells. Name an arm.")
         if {"with_metric", "coefficient"} & self.model_fields_set:
             raise ValueError(f"with, coefficient: kind '{self.kind}' has none; only a correlation does.")
         if self.arm == self.baseline and not self.where_baseline.named():

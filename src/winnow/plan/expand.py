@@ -14,10 +14,12 @@ from winnow.canonical import canonical_json
 from winnow.errors import UserError, one_of, unknown
 from winnow.plan.catalogue import DatasetEntry, varied
 from winnow.plan.claims import Length
+from winnow.plan.code import ROOT
 from winnow.plan.config import Config
 from winnow.plan.specs import (
     DistillSpec,
     EvaluateSpec,
+    Judge,
     Plugged,
     PrepareSpec,
     Ref,
@@ -32,6 +34,8 @@ from winnow.plan.yamlfile import explain, validate
 LARGEST_WHITENED = 64 * 64 * 3
 Key = Literal["training", "proxy", "experts"]
 """The trainings that a scale has settings for."""
+SUBJECTS = {"selection": ("selection",), "synthetic": ("selection", "distill"), "data": ("prepare",)}
+"""What a protocol needs -> the stages whose artefacts it looks at; others look at trained models."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Cell:
     data: Ref
     evaluate: Ref
     measures: tuple[Ref, ...]
-    """Protocols that look at the selection itself."""
+    """Protocols that look at the selection or the synthetic set itself."""
     train: Ref
     select: Ref | None
     synthetic: Ref | None
@@ -138,7 +142,7 @@ class _Grid:
     def cells(self) -> Iterator[Cell]:
         self.data = self._prepare()
         names = self.scale.arms if self.scale.arms is not None else list(self.suite.arms)
-        arms = [self.suite.arms[name] for name in names]
+        arms = self.suite.arms.values()
         used = {arm.method for arm in arms} | {arm.start.method for arm in arms if arm.start is not None}
         for method in self.scale.methods:
             if method not in used:
@@ -266,33 +270,79 @@ class _Grid:
             report_seeds=self.report,
             data=self.data,
             evaluate=self._evaluate(train, self.scale.evaluation, "evaluation"),
-            measures=tuple(
-                self._evaluate(subset, use, f"measures[{place}]", budget if nested else None)
-                for place, use in enumerate(self.scale.measures)
-                if subset is not None
-            ),
+            measures=tuple(self._measures(subset or synthetic, budget if nested else None, budget)),
             train=train,
             select=subset,
             synthetic=synthetic,
             upstream=tuple(dict.fromkeys(upstream)),
         )
 
-    def _evaluate(self, subject: Ref, use: Use, key: str, budget: int | None = None) -> Ref:
+    def _measures(self, subject: Ref | None, cut: int | None, size: int) -> Iterator[Ref]:
+        """Add the protocols that look at what a cell trains on; some look at selections alone."""
+        for place, use in enumerate(self.scale.measures if subject is not None else []):
+            assert subject is not None
+            key = f"measures[{place}]"
+            protocol = registry.load("evaluate", use.name, f"{self.where}.{key}.name")
+            needs = protocol.needs(_parameters(protocol, use.params, f"{self.where}.{key}.params"))
+            if not (subject.startswith("distill/") and "selection" in needs):
+                yield self._evaluate(subject, use, key, cut, size)
+
+    def _evaluate(
+        self, subject: Ref, use: Use, key: str, budget: int | None = None, size: int | None = None
+    ) -> Ref:
+        """Add one evaluation, with the one beside which it stands, of `size` examples of the data."""
         where = f"{self.where}.{key}"
         protocol = registry.load("evaluate", use.name, f"{where}.name")
-        self._check_subject(protocol, use, subject.split("/")[0], where)
+        needs = self._check_subject(protocol, use, subject.split("/")[0], where)
+        models = [self._model("training")] if "judge" in needs or subject.startswith("train/") else []
+        judge = self._judge(use.name, where) if "judge" in needs else None
+        beside = None
+        if "beside" in needs:
+            other = registry.load("evaluate", needs["beside"]["protocol"], where)
+            known = {name: value for name, value in use.params.items() if name in other.params.model_fields}
+            beside = self._evaluate(self.data, Use(name=other.name, params=known), key, size)
         spec = EvaluateSpec(
             seeds=self.seeds,
             root_seed=self.config.root_seed,
             data=self.data,
             subject=subject,
             transfer=self._transfer() if subject.startswith("train/") else {},
+            judge=judge,
+            beside=beside,
             budget=budget,
             protocol=_plugged(protocol, use.params, f"{where}.params"),
             version=protocol.version,
         )
-        models = [self._model("training")] if subject.startswith("train/") else []
         return self.graph.add(self.suite.name, spec, protocol, *models)
+
+    def _judge(self, protocol: str, where: str) -> Judge:
+        """Return the arm's network and recipe, for a protocol that trains networks on sets with labels."""
+        training, owner = self._training("training"), self._owner("training")
+        trainer = registry.load("train", training.trainer.name, f"{owner}.training.trainer.name")
+        plugged = _plugged(trainer, training.trainer.params, f"{owner}.training.trainer.params")
+        if "model" in trainer.needs(trainer.params(**plugged.params)):
+            # What a teacher says is no part of a set: the grid's own recipe judges it.
+            own = self.scale.training.trainer
+            plugged = _plugged(trainer, own.params, f"{self.where}.training.trainer.params")
+        if self.scale.targets is not None:
+            raise UserError(
+                f"{where}.name: '{protocol}' trains on labels, but the scale has `targets` to regress on."
+            )
+        if list(self.scale.pool) != ["train"]:
+            raise UserError(
+                f"{self.where}.pool: '{protocol}' needs labels of all examples. Accepted: [train]."
+            )
+        if "sets" not in trainer.needs(trainer.params(**plugged.params)):
+            raise UserError(
+                f"{where}.name: '{protocol}' trains by the recipe of `training`, and '{trainer.name}' has"
+                f" none for synthetic sets ({owner}.training.trainer.name). Name `distilled` there."
+            )
+        model = self._model("training")
+        return Judge(
+            trainer=plugged,
+            model=_plugged(model, training.model.params, f"{owner}.training.model.params"),
+            batch_size=training.batch_size,
+        )
 
     def _transfer(self) -> dict[str, Ref]:
         """Add the further datasets that trained models are measured on, whole as they are published."""
@@ -312,11 +362,16 @@ class _Grid:
             found[name] = self.graph.add(self.suite.name, spec)
         return found
 
-    def _check_subject(self, protocol: registry.Plugin, use: Use, stage: str, where: str) -> None:
-        """Check that a protocol looks at this kind of artefact, and that the data have what it needs."""
+    def _check_subject(self, protocol: registry.Plugin, use: Use, stage: str, where: str) -> registry.Signals:
+        """Return what a protocol needs, once this kind of artefact and the data are known to have it."""
         needs = protocol.needs(_parameters(protocol, use.params, f"{where}.params"))
-        if ("selection" in needs) != (stage == "selection"):
-            right = "measures" if "selection" in needs else "evaluation"
+        looks_at = next((stages for need, stages in SUBJECTS.items() if need in needs), ("train",))
+        if stage not in looks_at:
+            if "data" in needs:
+                raise UserError(
+                    f"{where}.name: '{use.name}' stands beside protocols that compare with it; name one."
+                )
+            right = "evaluation" if looks_at == ("train",) else "measures"
             raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
         regresses = self.scale.targets is not None and stage == "train"
         if regresses and "model" not in needs:
@@ -336,6 +391,7 @@ class _Grid:
                 f" be wrong; {self.entry.name} has neither (no `relabel` or `recaption: {{swap: ...}}` in"
                 " datasets.yaml)."
             )
+        return needs
 
     def _select(
         self,
@@ -399,8 +455,10 @@ class _Grid:
                 uses["model0"] = self._teacher()
                 plugins.append(self._model("proxy"))
                 upstream.append(uses["model0"])
+            elif need == "files":
+                _check_files(needs[need], f"{where}.params")
             else:
-                accepted = ("experts", "model", "targets")
+                accepted = ("experts", "files", "model", "targets")
                 raise unknown("need", need, accepted, f"{where}.method: '{method.name}'")
         spec = DistillSpec(
             seeds=self.seeds,
@@ -657,6 +715,13 @@ def _parameters(plugin: registry.Plugin, values: Mapping[str, Any], where: str) 
         return plugin.params(**values)
     except ValidationError as error:
         raise explain(error, plugin.params, where) from error
+
+
+def _check_files(files: Mapping[str, str], where: str) -> None:
+    """Refuse files that are not there; files: parameter -> path, absolute or in the repository."""
+    for key, path in files.items():
+        if not (ROOT / path).exists():
+            raise UserError(f"{where}.{key}: '{path}' is not there (looked for at {ROOT / path}).")
 
 
 def _plugged(plugin: registry.Plugin, values: Mapping[str, Any], where: str) -> Plugged:

@@ -22,6 +22,16 @@ class Plugged(BaseModel):
     params: dict[str, Any] = {}
 
 
+class Judge(BaseModel):
+    """The network and the recipe that a protocol trains networks of its own with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trainer: Plugged
+    model: Plugged
+    batch_size: int
+
+
 class Spec(BaseModel):
     """Base of all specs; the id is the slug and eight hex digits of the canonical JSON."""
 
@@ -198,10 +208,11 @@ class DistillSpec(Seeded):
 
 
 class EvaluateSpec(Seeded):
-    """Measure the subject, trained models or a selection, with a fixed protocol.
+    """Measure the subject, trained models, a selection or a synthetic set, with a fixed protocol.
 
-    `budget` cuts a nested selection's full ordering, as `TrainSpec.budget` does. `transfer` names further
-    datasets that the trained models are measured on.
+    `budget` cuts a nested selection's full ordering, as `TrainSpec.budget` does; of the data themselves it is
+    the number of examples to draw. `transfer` names further datasets that the trained models are measured on.
+    `judge` is for a protocol that trains networks itself, and `beside` is the evaluation it compares with.
     """
 
     stage: ClassVar[str] = "evaluate"
@@ -209,6 +220,8 @@ class EvaluateSpec(Seeded):
     data: Ref
     subject: Ref
     transfer: dict[str, Ref] = {}
+    judge: Judge | None = None
+    beside: Ref | None = None
     budget: int | None
     protocol: Plugged
     version: int
@@ -219,6 +232,8 @@ class EvaluateSpec(Seeded):
 
     def inputs(self) -> dict[str, Ref]:
         others = {f"transfer_{name}": reference for name, reference in self.transfer.items()}
+        if self.beside is not None:
+            others["beside"] = self.beside
         return {"data": self.data, "subject": self.subject} | others
 
 

@@ -162,6 +162,8 @@ class Suite(_Model):
     """`suites/<name>.yaml`; see docs/add-a-suite.md."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    extends: str | None = None
+    """The suite whose arms and scales these are laid over."""
     title: str
     question: str
     metric: str = "test_accuracy"
@@ -219,7 +221,7 @@ def _check_arm_names(suite: Suite, reference: str) -> None:
                 f"{where}: lacks the reference '{reference}', which costs are relative to; add it."
             )
     for where, arm in named:
-        if arm is not None and arm not in suite.arms:
+        if isinstance(arm, str) and arm not in suite.arms:
             raise ValueError(str(unknown("arm", arm, suite.arms, where)))
 
 
@@ -264,9 +266,10 @@ def load_suite(path: Path) -> Suite:
     """Read and validate one suite file.
 
     Under `scales.<scale>`, the keys of `defaults` hold for every dataset and each entry of
-    `datasets` overrides them, key by key.
+    `datasets` overrides them, key by key. A suite that `extends` another one has its arms and scales, with
+    its own laid over them in the same way.
     """
-    data = load_yaml(path)
+    data = _extended(path, load_yaml(path))
     scales = data.get("scales")
     if isinstance(scales, dict):
         data = data | {"scales": {name: _grids(path, name, scale) for name, scale in scales.items()}}
@@ -274,6 +277,18 @@ def load_suite(path: Path) -> Suite:
     if suite.name != path.stem:
         raise UserError(f"{path}: name: '{suite.name}' differs from the file's name. Accepted: {path.stem}.")
     return suite
+
+
+def _extended(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    if data.get("extends") is None:
+        return data
+    name, known = data["extends"], sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if name not in known or name == path.stem:
+        raise unknown("suite", name, [other for other in known if other != path.stem], f"{path}: extends")
+    base = load_yaml(path.with_name(f"{name}.yaml"))
+    if base.get("extends") is not None:
+        raise UserError(f"{path}: extends: '{name}' extends {base['extends']} itself; name that one.")
+    return data | {key: merged(base.get(key, {}), data.get(key, {})) for key in ("arms", "scales")}
 
 
 def _grids(path: Path, name: object, scale: object) -> dict[str, Any]:

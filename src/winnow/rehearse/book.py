@@ -221,6 +221,12 @@ def encodes(protocol: Plugged) -> bool:
     return "model" in plugin.needs(plugin.params(**protocol.params))
 
 
+def trains(protocol: Plugged) -> bool:
+    """Whether a protocol trains networks of its own."""
+    plugin = registry.load("evaluate", protocol.name, "spec: protocol.name")
+    return "judge" in plugin.needs(plugin.params(**protocol.params))
+
+
 def loads_models(signal: Plugged) -> bool:
     """Whether a signal runs its proxies or experts, and does not only read what their training recorded."""
     plugin = registry.load("signals", signal.name, "spec: signal.name")

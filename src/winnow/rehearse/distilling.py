@@ -34,7 +34,7 @@ from winnow.train.engine.device import pick_device
 from winnow.train.engine.loop import Loop
 from winnow.train.engine.recipe import Examples
 
-POOL, REAL = 20_000, 16
+POOL, REAL = 5_000, 16
 """Most real images of a stand-in, and those that an iteration is shown of each class."""
 
 LENGTHS = ("student_steps", "epochs")

@@ -18,7 +18,7 @@ from winnow.plan.specs import (
     Spec,
     TrainSpec,
 )
-from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models
+from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models, trains
 from winnow.rehearse.cards import Card
 from winnow.rehearse.measures import TrainMeasure
 
@@ -75,6 +75,8 @@ class Forecaster:
         """Return why a job has no forecast, or None."""
         if isinstance(spec, PrepareSpec):
             return None
+        if isinstance(spec, EvaluateSpec) and trains(spec.protocol):
+            return "rankings are not rehearsed"
         key = self.book.key(spec)
         if isinstance(spec, DistillSpec):
             known = key in self.book.measures.distill

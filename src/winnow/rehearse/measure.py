@@ -21,7 +21,7 @@ from winnow.canonical import sha256_file
 from winnow.errors import UserError
 from winnow.plan.code import SOURCE
 from winnow.plan.specs import DistillSpec, EvaluateSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
-from winnow.rehearse.book import Book, encodes, loads_models, reads_experts
+from winnow.rehearse.book import Book, encodes, loads_models, reads_experts, trains
 from winnow.rehearse.cases import DistillCase, EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.child import Case, Family, measure_family, plugin_of
 from winnow.rehearse.clock import Watch
@@ -219,7 +219,8 @@ def _distill_cases(book: Book) -> dict[str, Case]:
 
 def _evaluate_cases(book: Book) -> dict[str, Case]:
     cases: dict[str, Case] = {}
-    for spec in (spec for spec in book.specs.values() if isinstance(spec, EvaluateSpec)):
+    specs = (spec for spec in book.specs.values() if isinstance(spec, EvaluateSpec))
+    for spec in (spec for spec in specs if not trains(spec.protocol)):
         subject, key = book.specs[spec.subject], book.evaluate_key(spec)
         trained, width = None, 0
         if isinstance(subject, TrainSpec):

@@ -12,7 +12,7 @@ from winnow.report.inputs import SuiteInput
 from winnow.report.tables import Cell, Column, Group, Row, Table, number_cell, signed
 
 VERDICTS = ("supported", "not supported", "inconclusive", "not run")
-DIFFERENCES = ("superiority", "non_inferiority")
+DIFFERENCES = ("superiority", "non_inferiority", "equivalence")
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,15 @@ def criterion(suite: SuiteInput, claim: Mapping[str, Any]) -> str:
     metric = str(claim["metric"])
     name = metric.replace("_", " ")
     arm = ", ".join(suite.label(name) for name in claim.get("arms") or [claim["arm"]])
-    baseline = suite.label(str(claim.get("baseline")))
+    level = claim.get("baseline")
+    baseline = number(level) if isinstance(level, float) else suite.label(str(level))
     margin = claim.get("margin") or 0.0
     if claim["kind"] == "superiority":
         return f"{name}: {arm} minus {baseline} exceeds {_margin(margin, metric)}"
     if claim["kind"] == "non_inferiority":
         return f"{name}: {arm} is less than {_margin(margin, metric)} below {baseline}"
+    if claim["kind"] == "equivalence":
+        return f"{name}: {arm} is within {_margin(margin, metric)} of {baseline}"
     if claim["kind"] == "ratio":
         return f"{name}: {arm} over {baseline} exceeds {number(margin)}"
     other = str(claim.get("with") or "the other metric").replace("_", " ")

@@ -10,6 +10,9 @@ import math
 
 from winnow.errors import UserError
 
+RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
+"""The learning rates that DD-Ranking tries."""
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 NEUTRAL = (1 - math.exp(-1)) / (math.e - math.exp(-1))
 """The score of a set that neither gains nor loses: 0.268941."""
 

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from winnow.canonical import canonical_json, sha256_file, sha256_text
 from winnow.errors import UserError, one_of
 from winnow.train.engine.synthetic import SyntheticSet
 
@@ -63,6 +64,14 @@ def read_pair(
     if len(images) != len(found):
         raise UserError(f"{path}: {len(images)} images, but {len(found)} labels.")
     return images, found
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file, or of the names and digests of all files in a folder; "" of nothing."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return sha256_text(canonical_json([[str(f.relative_to(path)), sha256_file(f)] for f in files]))
+    return sha256_file(path) if path.is_file() else ""
 
 
 def _content(path: Path) -> Any:

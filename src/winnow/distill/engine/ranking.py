@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from winnow.distill.engine import dd_ranking
+from winnow.distill.engine.dd_ranking import WEIGHTS
 from winnow.distill.engine.real import RealData
-from winnow.evidence.paired import mean_interval
 from winnow.train.engine.classifier import Classifier
 from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, logits_of, tuned
 from winnow.train.engine.synthetic import SyntheticSet
 
-RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
-"""The learning rates that DD-Ranking tries."""
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+Row = Mapping[str, Any]
+"""One training of one arm, as `train_arms` describes it."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,34 @@ class Arm:
     labels: str
     augmented: bool = True
 
+    @classmethod
+    def of(cls, row: Row) -> Arm:
+        return cls(row["data"], row["labels"], bool(row["augmented"]))
+
     def __str__(self) -> str:
         return f"{self.data}, {self.labels} labels" + ("" if self.augmented else ", no augmentation")
 
 
 @dataclass(frozen=True)
 class Options:
-    """seeds: repetitions. tune: choose the learning rate of every arm on validation images. augmentation:
-    train without it too, for ARS. real: train on the full data, for HLR and to label random subsets softly.
-    real_steps: steps of that training (None: as many as every other arm takes).
+    """seeds: repetitions; networks, orders and random subsets are drawn by them. rates: learning rates, of
+    which every arm takes the best on validation images (None: the recipe's). augmentation: train without it
+    too, for ARS. real: train on the full data, for HLR and to label random subsets softly. real_steps: steps
+    of that training (None: as many as every other arm takes).
     """
 
-    seeds: int = 5
-    tune: bool = False
+    seeds: tuple[int, ...] = tuple(range(5))
+    rates: tuple[float, ...] | None = None
     augmentation: bool = False
     real: bool = True
     real_steps: int | None = None
 
 
-def arms_of(given: SyntheticSet, options: Options) -> list[Arm]:
-    """Return all that is trained for the scores of a set; the full data first, as they teach."""
-    own = ["hard"] if given.soft is None else ["hard", "soft"]
+def arms_of(is_soft: bool, options: Options) -> list[Arm]:
+    """Return all that is trained for the scores of a set with hard labels alone, or with soft ones too; the
+    full data first, as they teach.
+    """
+    own = ["hard", "soft"] if is_soft else ["hard"]
     taught = own if options.real else ["hard"]
     arms = [Arm("full", "hard")] if options.real else []
     arms += [Arm("synthetic", labels) for labels in own] + [Arm("random", labels) for labels in taught]
@@ -58,92 +65,123 @@ def arms_of(given: SyntheticSet, options: Options) -> list[Arm]:
     return arms
 
 
-def train_arms(
-    given: SyntheticSet,
-    real: RealData,
-    recipe: Recipe,
-    network: Network,
-    options: Options,
-    done: Sequence[tuple[Arm, int]] = (),
-) -> Iterator[dict[str, object]]:
-    """Yield one row per arm and seed, as soon as it is there: data, labels, augmented, seed, lr, steps,
-    examples, test_accuracy, validation_accuracy. Those in `done` are left out.
+@dataclass(frozen=True)
+class Contest:
+    """What arms are trained with. recipe: all but the rate, where it is tuned. counts: (classes,) int64, the
+    images of each class in a random subset. given: the set, or None where only real images are trained on.
     """
-    trainer = _Trainer(given, real, recipe, network, options)
-    for arm in arms_of(given, options):
-        missing = [seed for seed in range(options.seeds) if (arm, seed) not in done]
-        chosen = trainer.recipe(arm) if missing else recipe
-        for seed in missing:
-            model = trainer.fit(arm, chosen, seed, f"{arm}, seed {seed}")
-            examples = trainer.examples(arm, seed)
+
+    real: RealData
+    recipe: Recipe
+    network: Network
+    options: Options
+    counts: Tensor
+    given: SyntheticSet | None = None
+
+    @classmethod
+    def about(
+        cls, given: SyntheticSet, real: RealData, recipe: Recipe, network: Network, options: Options
+    ) -> Contest:
+        """Return that of a set with random subsets that have its number of images in every class."""
+        counts = torch.bincount(given.labels, minlength=len(real.classes))
+        return cls(real, recipe, network, options, counts, given)
+
+
+def train_arms(arms: Sequence[Arm], contest: Contest, done: Sequence[Row] = ()) -> Iterator[Row]:
+    """Yield one row per arm and seed, as soon as it is there: data, labels, augmented, seed, lr, steps,
+    examples, test_accuracy, validation_accuracy. Those in `done`, rows of an earlier run, are left out.
+    """
+    rates = {Arm.of(row): float(row["lr"]) for row in done}
+    trainer = _Trainer(contest, rates, any(str(arm) == "random, soft labels" for arm in arms))
+    finished = {(Arm.of(row), row["seed"]) for row in done}
+    for arm in arms:
+        missing = [seed for seed in contest.options.seeds if (arm, seed) not in finished]
+        if missing:
+            yield from trainer.rows(arm, missing)
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """Trains the arms of one contest. rates: those that were chosen before."""
+
+    contest: Contest
+    rates: Mapping[Arm, float]
+    teaches: bool
+    taught: dict[int, Tensor] = field(default_factory=dict)
+
+    def rows(self, arm: Arm, seeds: Sequence[int]) -> Iterator[Row]:
+        real, device = self.contest.real, self.contest.network.device
+        recipe, models = self._chosen(arm)
+        for seed in seeds:
+            model = models.pop(seed, None) or self._fit(arm, recipe, seed, f"{arm}, seed {seed}")
+            if arm.data == "full" and self.teaches:
+                self.taught[seed] = self._answers(model, recipe)
+            examples = self._examples(arm, seed)
             yield {
                 "data": arm.data,
                 "labels": arm.labels,
                 "augmented": arm.augmented,
                 "seed": seed,
-                "lr": chosen.lr,
-                "steps": chosen.total_steps(len(examples)),
+                "lr": recipe.lr,
+                "steps": recipe.total_steps(len(examples)),
                 "examples": len(examples),
-                "test_accuracy": accuracy(model, real.test, chosen, network.device),
-                "validation_accuracy": accuracy(model, real.validation, chosen, network.device),
+                "test_accuracy": accuracy(model, real.test, recipe, device),
+                "validation_accuracy": accuracy(model, real.validation, recipe, device),
             }
 
+    def _chosen(self, arm: Arm) -> tuple[Recipe, dict[int, Classifier]]:
+        """Return the recipe of an arm, with its best rate, and the network by seed that this was found with.
 
-@dataclass(frozen=True)
-class _Trainer:
-    """Trains the arms of one ranking."""
-
-    given: SyntheticSet
-    real: RealData
-    base: Recipe
-    network: Network
-    options: Options
-    taught: dict[int, Tensor] = field(default_factory=dict)
-
-    def recipe(self, arm: Arm) -> Recipe:
-        """Return the recipe of an arm: as many steps as the set gets, its learning rate tuned if asked."""
-        steps = self.base.total_steps(len(self.given.labels))
-        if arm.data == "full" and self.options.real_steps is not None:
-            steps = self.options.real_steps
-        augment = self.base.augment if arm.augmented else ""
-        found = self.base.model_copy(update={"steps": steps, "augment": augment})
-        if not self.options.tune:
-            return found
+        Every arm takes as many steps as the set, but for the full data where told otherwise.
+        """
+        contest, options = self.contest, self.contest.options
+        steps = contest.recipe.total_steps(int(contest.counts.sum()))
+        if arm.data == "full" and options.real_steps is not None:
+            steps = options.real_steps
+        augment = contest.recipe.augment if arm.augmented else ""
+        recipe = contest.recipe.model_copy(update={"steps": steps, "augment": augment})
+        if arm in self.rates:
+            return recipe.model_copy(update={"lr": self.rates[arm]}), {}
+        if options.rates is None:
+            return recipe, {}
+        first, models = options.seeds[0], dict[float, Classifier]()
 
         def validated(tried: Recipe) -> float:
-            model = self.fit(arm, tried, 0, f"{arm}, learning rate {tried.lr:g}")
-            return accuracy(model, self.real.validation, tried, self.network.device)
+            models[tried.lr] = self._fit(arm, tried, first, f"{arm}, learning rate {tried.lr:g}")
+            return accuracy(models[tried.lr], contest.real.validation, tried, contest.network.device)
 
-        return tuned(found, RATES, validated, str(arm))
+        best = tuned(recipe, options.rates, validated, str(arm))
+        return best, {first: models[best.lr]}
 
-    def fit(self, arm: Arm, recipe: Recipe, seed: int, label: str) -> Classifier:
-        model = fit(self.examples(arm, seed), recipe, self.network, seed, label)
-        if arm.data == "full" and self.given.soft is not None:
-            self.taught[seed] = self._answers(model, recipe)
-        return model
+    def _fit(self, arm: Arm, recipe: Recipe, seed: int, label: str) -> Classifier:
+        return fit(self._examples(arm, seed), recipe, self.contest.network, seed, label)
 
-    def examples(self, arm: Arm, seed: int) -> Examples:
+    def _examples(self, arm: Arm, seed: int) -> Examples:
+        real, given = self.contest.real, self.contest.given
         if arm.data == "full":
-            return self.real.train
-        if arm.data == "synthetic":
-            found = Examples(self.given.images, self.given.labels, self.given.soft)
-        else:
-            counts = torch.bincount(self.given.labels, minlength=len(self.real.classes))
-            rows = self.real.random_rows(counts, seed)
-            found = self.real.train.take(rows)
+            return real.train
+        if arm.data == "random":
+            rows = real.random_rows(self.contest.counts, seed)
+            found = real.train.take(rows)
             if arm.labels == "soft":
                 found = Examples(found.images, found.labels, self._teaching(seed)[rows])
+        else:
+            assert given is not None
+            found = Examples(given.images, given.labels, given.soft)
         return found if arm.labels == "soft" else found.hard()
 
     def _teaching(self, seed: int) -> Tensor:
         """Return what the network trained on the full data with this seed says of them."""
         if seed not in self.taught:
             full = Arm("full", "hard")
-            self.fit(full, self.recipe(full), seed, f"teacher, seed {seed}")
+            recipe, models = self._chosen(full)
+            model = models.get(seed) or self._fit(full, recipe, seed, f"teacher, seed {seed}")
+            self.taught[seed] = self._answers(model, recipe)
         return self.taught[seed]
 
     def _answers(self, model: Classifier, recipe: Recipe) -> Tensor:
-        return logits_of(model, self.real.train.images, recipe, self.network.device).softmax(1)
+        network, images = self.contest.network, self.contest.real.train.images
+        return logits_of(model, images, recipe, network.device).softmax(1)
 
 
 def scores(rows: pd.DataFrame, weight: float = 0.5, *, percent: bool = False) -> pd.DataFrame:
@@ -194,21 +232,12 @@ def best_labels(rows: pd.DataFrame, data: str) -> str:
     return str(own.groupby("labels")["validation_accuracy"].mean().idxmax())
 
 
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Return mean, low and high (95 %) over seeds of each column of a table with a row per seed."""
-    found = []
-    for name, column in table.items():
-        interval = mean_interval(column.to_numpy(float))
-        found.append({"quantity": name, "mean": column.mean(), "low": interval.low, "high": interval.high})
-    return pd.DataFrame(found)
-
-
-def sweep(rows: pd.DataFrame) -> pd.DataFrame:
+def sweep(rows: pd.DataFrame, weights: Sequence[float] = WEIGHTS) -> pd.DataFrame:
     """Return the mean LRS and ARS for several weights: both weights are arbitrary."""
     return pd.DataFrame(
         [
             {"weight": weight} | {key: by[key].mean() for key in ("lrs", "ars") if key in by}
-            for weight in WEIGHTS
+            for weight in weights
             for by in [scores(rows, weight)]
         ]
     )

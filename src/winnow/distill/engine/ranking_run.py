@@ -12,14 +12,24 @@ import torch
 from PIL import Image
 
 from winnow import provenance, registry
-from winnow.canonical import canonical_json, sha256_file, sha256_text
+from winnow.canonical import canonical_json, sha256_text
 from winnow.data.dataset import Dataset
 from winnow.data.download import fetch
 from winnow.data.prepare import prepare
-from winnow.distill.engine.formats import read_pair
-from winnow.distill.engine.ranking import Arm, Options, scores, summary, sweep, train_arms
+from winnow.distill.engine.formats import digest_of, read_pair
+from winnow.distill.engine.ranking import (
+    Arm,
+    Contest,
+    Options,
+    Row,
+    arms_of,
+    scores,
+    sweep,
+    train_arms,
+)
 from winnow.distill.engine.real import RealData, Units
 from winnow.errors import UserError, unknown
+from winnow.evidence.paired import mean_interval
 from winnow.plan.catalogue import load_catalogue
 from winnow.plan.code import ROOT
 from winnow.plan.config import Config
@@ -52,7 +62,7 @@ class Request:
     def identity(self) -> str:
         """Return a text that is equal for equal requests on equal files."""
         files = [path for path in (self.synthetic, self.labels) if path is not None]
-        digests = [_digest(path) for path in files]
+        digests = [digest_of(path) for path in files]
         return canonical_json(asdict(self) | {"synthetic": digests, "labels": None})
 
 
@@ -70,15 +80,15 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     real = RealData.of(data, request.statistics, request.zca)
     pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)
     given = real.fitting(*pair, request.units, str(request.synthetic))
-    # What cannot be trained is told before hours of training.
-    real.random_rows(torch.bincount(given.labels, minlength=len(real.classes)), 0)
     network = Network(model, params, len(real.classes), pick_device(device))
+    contest = Contest.about(given, real, recipe, network, request.options)
+    # What cannot be trained is told before hours of training.
+    real.random_rows(contest.counts, 0)
     _, channels, size, _ = given.images.shape
     network.fresh(channels, size, 0, "check")
     done = _resumed(out, request)
     _preview(given, real, out / "preview.png")
-    arms = [(Arm(row["data"], row["labels"], row["augmented"]), row["seed"]) for row in done]
-    for row in train_arms(given, real, recipe, network, request.options, arms):
+    for row in train_arms(arms_of(given.soft is not None, request.options), contest, tuple(done)):
         done.append(row)
         write_atomic(out / "runs.csv", pd.DataFrame(done).to_csv(index=False).encode())
     runs = pd.DataFrame(done)
@@ -100,7 +110,7 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
 
 def _check(options: Options, weight: float) -> None:
     """Refuse numbers that are out of range."""
-    for name, value in (("--seeds", options.seeds), ("--full-data-steps", options.real_steps)):
+    for name, value in (("--seeds", len(options.seeds)), ("--full-data-steps", options.real_steps)):
         if value is not None and value < 1:
             raise UserError(f"{name}: {value} is not accepted; at least 1.")
     if not 0 <= weight <= 1:
@@ -131,6 +141,15 @@ def text(runs: pd.DataFrame, found: pd.DataFrame, weights: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean, low and high (95 %) over seeds of each column of a table with a row per seed."""
+    found = []
+    for name, column in table.items():
+        interval = mean_interval(column.to_numpy(float))
+        found.append({"quantity": name, "mean": column.mean(), "low": interval.low, "high": interval.high})
+    return pd.DataFrame(found)
+
+
 def open_dataset(name: str, config: Config) -> Dataset:
     """Return a dataset, fetched and decoded if it is not there: published splits, all examples."""
     catalogue = load_catalogue(ROOT / "datasets.yaml")
@@ -152,7 +171,7 @@ def open_dataset(name: str, config: Config) -> Dataset:
     return Dataset.open(folder, results / "data")
 
 
-def _resumed(out: Path, request: Request) -> list[dict[str, Any]]:
+def _resumed(out: Path, request: Request) -> list[Row]:
     """Return the rows of runs that are there; refuses a folder with those of another request."""
     out.mkdir(parents=True, exist_ok=True)
     mark = out / "request.json"
@@ -162,13 +181,6 @@ def _resumed(out: Path, request: Request) -> list[dict[str, Any]]:
     runs = out / "runs.csv"
     rows = pd.read_csv(runs).to_dict("records") if runs.is_file() else []
     return [{str(key): value for key, value in row.items()} for row in rows]
-
-
-def _digest(path: Path) -> str:
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return sha256_text(canonical_json([[str(f.relative_to(path)), sha256_file(f)] for f in files]))
-    return sha256_file(path) if path.is_file() else ""
 
 
 def _preview(given: SyntheticSet, real: RealData, path: Path) -> None:

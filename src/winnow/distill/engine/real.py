@@ -13,7 +13,7 @@ from winnow.data import whitening
 from winnow.data.dataset import Dataset
 from winnow.errors import UserError
 from winnow.seeds import generator
-from winnow.train.engine.recipe import Examples
+from winnow.train.engine.recipe import ROOT_SEED, Examples
 from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet
 
@@ -42,30 +42,35 @@ class RealData:
     train: Examples
     validation: Examples
     test: Examples
+    root_seed: int = ROOT_SEED
 
     @classmethod
-    def of(cls, data: Dataset, statistics: str, zca: bool) -> RealData:
+    def of(cls, data: Dataset, statistics: str, zca: bool, root_seed: int = ROOT_SEED) -> RealData:
         """Read a dataset. statistics: `published` or `own`, the mean and deviation that are used.
 
-        zca: whiten them. Data that were prepared whitened are seen so, by their own statistics.
+        zca: whiten them. Data that were prepared whitened are seen so, by their own statistics. Validation
+        images are the data's own split of that name or, without one, a tenth of the training data.
         """
         if not data.has_labels("train") or len(data.shape) != 3:
             raise UserError(f"{data.name}: ranking needs images with labels.")
-        pixels = {split: _images(data, split) for split in ("train", "test")}
-        labels = {split: torch.from_numpy(np.array(data.labels(split))) for split in ("train", "test")}
-        kept, cut = _split(labels["train"])
-        space = _space(data, statistics)
+        space, own = space_of(data, statistics), "validation" in data.splits
+        kept, cut = _split(
+            torch.from_numpy(np.array(data.labels("train"))), 0 if own else VALIDATION, root_seed
+        )
         if zca and space.whitening is None:
-            space = Space(space.mean, space.std, whiten(space(pixels["train"][kept])))
-        parts = [
-            Examples(space(pixels[split][rows]), labels[split][rows])
-            for split, rows in (("train", kept), ("train", cut), ("test", slice(None)))
-        ]
-        return cls(data.name, data.classes, space, *parts)
+            space = Space(space.mean, space.std, whiten(space(_images(data, "train")[kept])))
+
+        def examples(split: str, rows: Tensor | slice = slice(None)) -> Examples:
+            labels = torch.from_numpy(np.array(data.labels(split)))
+            return Examples(space(_images(data, split)[rows]), labels[rows])
+
+        validation = examples("validation") if own else examples("train", cut)
+        train, test = examples("train", kept), examples("test")
+        return cls(data.name, data.classes, space, train, validation, test, root_seed)
 
     def random_rows(self, counts: Tensor, seed: int) -> Tensor:
         """Return random rows of `train`, as many of each class as `counts` says, others for each seed."""
-        random = generator(0, "selection", seed, "rank", "random")
+        random = generator(self.root_seed, "selection", seed, "rank", "random")
         rows = []
         for label, count in enumerate(counts.tolist()):
             own = (self.train.labels == label).nonzero().flatten().numpy()
@@ -78,18 +83,21 @@ class RealData:
         self, images: Tensor, labels: Tensor, units: Units, where: str, step_size: float | None = None
     ) -> SyntheticSet:
         """Return images and labels from a file as a set for this data; refuses what cannot be one."""
-        if images.shape[1:] != self.test.images.shape[1:]:
-            raise UserError(
-                f"{where}: images are {tuple(images.shape[1:])}, those of {self.name} "
-                f"{tuple(self.test.images.shape[1:])} (channels, height, width)."
-            )
-        if images.is_floating_point() and not bool(torch.isfinite(images).all()):
-            raise UserError(f"{where}: some pixels are not finite.")
-        if units == "auto":
-            units = "pixels" if _are_pixels(images) else "network"
-        seen = self.space(images) if units == "pixels" else images.float()
+        check_images(images, tuple(self.test.images.shape[1:]), self.name, where)
+        seen = self.space(images) if are_pixels(images, units) else images.float()
         hard, soft = split_labels(labels, len(self.classes), where)
         return SyntheticSet(seen, hard, soft, step_size)
+
+
+def check_images(images: Tensor, shape: tuple[int, ...], name: str, where: str) -> None:
+    """Refuse images (n, c, h, w) of another shape (c, h, w) than a dataset's, and such as are not finite."""
+    if tuple(images.shape[1:]) != shape:
+        raise UserError(
+            f"{where}: images are {tuple(images.shape[1:])}, those of {name} {shape} "
+            "(channels, height, width)."
+        )
+    if images.is_floating_point() and not bool(torch.isfinite(images).all()):
+        raise UserError(f"{where}: some pixels are not finite.")
 
 
 def split_labels(labels: Tensor, classes: int, where: str) -> tuple[Tensor, Tensor | None]:
@@ -118,7 +126,10 @@ def whiten(seen: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(matrix), torch.from_numpy(mean)
 
 
-def _space(data: Dataset, statistics: str) -> Space:
+def space_of(data: Dataset, statistics: str) -> Space:
+    """Return what networks see of a dataset, by the constants of the released codes where there are any
+    (`published`) or by those of its training images (`own`); of data that were prepared whitened, that.
+    """
     if data.whitening() is not None:
         return Space.of(data, torch.device("cpu"))
     name = next(
@@ -132,15 +143,18 @@ def _images(data: Dataset, split: str) -> Tensor:
     return torch.from_numpy(np.array(data.images(split))).permute(0, 3, 1, 2).contiguous()
 
 
-def _are_pixels(images: Tensor) -> bool:
+def are_pixels(images: Tensor, units: Units) -> bool:
+    """Return whether images are pixels, uint8 or in [0, 1], or what networks see; `auto` looks at them."""
+    if units != "auto":
+        return units == "pixels"
     return images.dtype == torch.uint8 or (float(images.min()) >= 0 and float(images.max()) <= 1)
 
 
-def _split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (kept, cut) rows in their order: of each class a tenth is cut, the same for every set."""
-    random = generator(0, "data", 0, "rank", "validation")
+def _split(labels: Tensor, share: float, root_seed: int) -> tuple[Tensor, Tensor]:
+    """Return (kept, cut) rows in their order: of each class a share is cut, the same for every set."""
+    random = generator(root_seed, "data", 0, "rank", "validation")
     cut = [
-        random.choice(own, round(VALIDATION * len(own)), replace=False)
+        random.choice(own, round(share * len(own)), replace=False)
         for label in range(int(labels.max()) + 1)
         if len(own := (labels == label).nonzero().flatten().numpy())
     ]

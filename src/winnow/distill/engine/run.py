@@ -90,6 +90,7 @@ def _view(
         label=f"{job.output.name} s{seed}",
         bounds=torch.stack([-mean / std, (1 - mean) / std]),
         teachers=tuple(load_trained(folder, seed, data) for folder in teachers),
+        data=data,
     )
 
 

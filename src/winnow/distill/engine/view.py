@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from winnow.data.dataset import Dataset
 from winnow.errors import UserError
 from winnow.registry import Params, Plugin
 from winnow.seeds import derive
@@ -27,7 +28,8 @@ class DistillView:
     real examples that the m synthetic ones start from. classes: how many. model: the network that they are
     made for. experts: files of trajectories, all of which are to be used. teachers: trained networks in
     evaluation mode, images to logits. bounds: what black and white pixels are to networks, (2, c).
-    checkpoint: where progress is kept. cost: what a resumed run had spent before.
+    checkpoint: where progress is kept. cost: what a resumed run had spent before. data: where the real
+    images are from.
     """
 
     real: Examples
@@ -44,6 +46,7 @@ class DistillView:
     bounds: Tensor
     teachers: tuple[nn.Module, ...] = ()
     cost: Cost = field(default_factory=Cost)
+    data: Dataset | None = None
 
     def derive(self, axis: str, *context: str | int) -> int:
         """Return a seed for one random axis of this repetition."""

@@ -13,11 +13,11 @@ from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.data.lazy import ImageSource
 from winnow.errors import UserError
-from winnow.evaluate.engine.view import EvaluationView
+from winnow.evaluate.engine.view import EvaluationView, Trial
 from winnow.plan.specs import EvaluateSpec
 from winnow.seeds import generator
 from winnow.stage import Job
-from winnow.store import Artefact, save_array, verified, write_json
+from winnow.store import Artefact, Cost, save_array, verified, write_json
 
 
 def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
@@ -27,9 +27,10 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     params = protocol.params(**spec.protocol.params)
     data, folder = Dataset.open(job.input(spec.data)), job.input(spec.subject)
     others = {name: Dataset.open(job.input(reference)) for name, reference in spec.transfer.items()}
-    artefact.facts["device_used"] = job.device if "model" in protocol.needs(params) else "cpu"
+    computes = not {"model", "judge"}.isdisjoint(protocol.needs(params))
+    artefact.facts["device_used"] = job.device if computes else "cpu"
     for seed in spec.seeds:
-        with artefact.timed(seed):
+        with artefact.timed(seed) as cost:
             encoders = _Encoders(job, data, folder, seed)
             view = EvaluationView(
                 data=data,
@@ -42,10 +43,28 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
                 save=lambda name, values, seed=seed: save_array(artefact.folder(seed) / name, values),  # type: ignore[misc]
                 budget=spec.budget,
                 transfer=others,
+                trial=_trial(job, artefact, seed, cost),
             )
             metrics = protocol.function(params, view)
             rows = {name: {"value": value, "n": n} for name, (value, n) in metrics.items()}
             write_json(artefact.folder(seed) / "metrics.json", {"version": spec.version, "metrics": rows})
+
+
+def _trial(job: Job[EvaluateSpec], artefact: Artefact, seed: int, cost: Cost) -> Trial | None:
+    spec = job.spec
+    if spec.judge is None:
+        return None
+    return Trial(
+        seed=seed,
+        root_seed=spec.root_seed,
+        device=job.device,
+        judge=spec.judge,
+        is_made=spec.subject.startswith("distill/"),
+        beside=lambda name: verified(job.input(spec.beside or ""), f"s{seed}/{name}"),
+        checkpoint=artefact.checkpoints / f"s{seed}.json",
+        out=artefact.folder(seed),
+        cost=cost,
+    )
 
 
 class _Encoders:

@@ -77,13 +77,14 @@ class Network:
     params: Params
     classes: int
     device: torch.device
+    root_seed: int = ROOT_SEED
 
     def fresh(self, channels: int, size: int, seed: int, context: str) -> Classifier:
         """Return a network with initial weights that depend on (seed, context) alone.
 
         Raises `UserError` where the architecture does not take such images.
         """
-        torch.manual_seed(derive(ROOT_SEED, "init", seed, "rank", context))
+        torch.manual_seed(derive(self.root_seed, "init", seed, "rank", context))
         try:
             network = assemble(self.model, self.params, channels, size, self.classes)
         except ValueError as error:
@@ -98,7 +99,8 @@ def fit(examples: Examples, recipe: Recipe, network: Network, seed: int, label: 
     """
     channels, size = examples.images.shape[1:3]
     model = network.fresh(channels, size, seed, "init").train()
-    passes = Passes(len(examples), recipe.batch_size, ROOT_SEED, seed, ("rank",), drop_last=False)
+    root = network.root_seed
+    passes = Passes(len(examples), recipe.batch_size, root, seed, ("rank",), drop_last=False)
     steps = recipe.total_steps(len(examples))
     with tempfile.TemporaryDirectory(prefix="winnow-rank-") as folder:
         checkpoint = Path(folder) / "checkpoint.safetensors"

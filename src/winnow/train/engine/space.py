@@ -46,12 +46,16 @@ class Space:
 
     def picture(self, seen: Tensor) -> Tensor:
         """Return (..., c, h, w) pixels in [0, 1], the inverse of what networks see, cut to the range."""
+        return self.pixels(seen).clamp(0, 1)
+
+    def pixels(self, seen: Tensor) -> Tensor:
+        """Return the inverse of what networks see; values outside [0, 1] stay as they are."""
         if self.whitening is not None:
             matrix, mean = self.whitening
             flat = seen.reshape(-1, len(mean)).to(mean)
             seen = (torch.linalg.solve(matrix, flat, left=False) + mean).reshape(seen.shape)
         mean, std = (values.to(seen)[:, None, None] for values in (self.mean, self.std))
-        return (seen * std + mean).clamp(0, 1)
+        return seen * std + mean
 
 
 def statistics(data: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:

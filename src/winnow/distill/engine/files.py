@@ -1,0 +1,59 @@
+"""Reads a set that others have made, for the stage `distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from winnow.distill.engine.formats import digest_of, read_pair
+from winnow.distill.engine.learned import Distilled
+from winnow.distill.engine.real import are_pixels, check_images, space_of, split_labels
+from winnow.distill.engine.view import DistillView
+from winnow.distill.given import GivenParams
+from winnow.errors import UserError
+from winnow.plan.code import ROOT
+from winnow.train.engine.synthetic import SyntheticSet
+
+SHOWN = 10
+"""How many pictures of a class are drawn."""
+
+
+def read_given(params: GivenParams, view: DistillView) -> Distilled:
+    """Return the set as the workflow's networks see it: by the mean and deviation of the training images."""
+    assert view.data is not None
+    path = _checked("path", params.path, params.sha256, view)
+    labels = None
+    if params.labels is not None:
+        labels = _checked("labels", params.labels, params.labels_sha256 or "", view)
+    images, found = read_pair(path, labels, params.experiment, view.data.classes)
+    where = f"{view.label}: params.path: {path}"
+    check_images(images, tuple(view.real.images.shape[1:]), view.data.name, where)
+    if len(images) != len(view.start):
+        raise UserError(
+            f"{where}: holds {len(images)} images, but the share of the data that the arm is given is"
+            f" {len(view.start)}. Give the arm the share that the set has: {len(images)} of"
+            f" {len(view.real)} examples in `fractions`."
+        )
+    hard, soft = split_labels(found, view.classes, where)
+    if not are_pixels(images, params.units):
+        images = space_of(view.data, params.statistics).pixels(images.float())
+    seen = space_of(view.data, "own")(images)
+    shown = torch.cat([(hard == label).nonzero().flatten()[:SHOWN] for label in range(view.classes)])
+    history = pd.DataFrame({"iteration": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64")})
+    return Distilled(SyntheticSet(seen, hard, soft), history, seen[shown][None], [0], hard[shown])
+
+
+def _checked(key: str, name: str, sha256: str, view: DistillView) -> Path:
+    """Return where a file is, if it is the one that was meant."""
+    path = ROOT / name
+    found = digest_of(path)
+    if found != sha256:
+        what = f"has sha256 {found}" if found else "is not there"
+        digest = "sha256" if key == "path" else "labels_sha256"
+        raise UserError(
+            f"{view.label}: params.{key}: {path} {what}; params.{digest} says {sha256}. Bring that file back,"
+            " or name this one's digest in the suite."
+        )
+    return path
