@@ -36,9 +36,7 @@ def test_it_makes_no_set_and_trains_no_model_of_its_own(scale: str) -> None:
     made = {ref: node.spec for ref, node in plan.graph.nodes.items() if isinstance(node.spec, DistillSpec)}
     ranked = {spec.subject for spec in rankings(plan, "dd_ranking") if spec.subject.startswith("distill/")}
     wanted = {
-        "demo": {
-            ref for ref, s in made.items() if s.budget == 10 and s.method.name in ("dm", "mtt", "ncfm")
-        },
+        "demo": {ref for ref, s in made.items() if s.budget == 10 and s.method.name in ("dm", "mtt", "ncfm")},
         "small": {ref for ref, spec in made.items() if spec.budget == 10},
         "paper": set(made),
     }
