@@ -31,7 +31,7 @@ from winnow.distill.engine.real import RealData, Units
 from winnow.errors import UserError, unknown
 from winnow.evidence.paired import mean_interval
 from winnow.plan.catalogue import load_catalogue
-from winnow.plan.code import ROOT
+from winnow.plan.code import ROOT, code_digest
 from winnow.plan.config import Config
 from winnow.plan.yamlfile import validate
 from winnow.store import building, read_json, write_atomic, write_json
@@ -60,10 +60,11 @@ class Request:
     options: Options
 
     def identity(self) -> str:
-        """Return a text that is equal for equal requests on equal files."""
+        """Return a text that is equal for equal requests on equal files by equal code."""
         files = [path for path in (self.synthetic, self.labels) if path is not None]
         digests = [digest_of(path) for path in files]
-        return canonical_json(asdict(self) | {"synthetic": digests, "labels": None})
+        code = code_digest("rank", (f"winnow.models.{self.model}",))
+        return canonical_json(asdict(self) | {"synthetic": digests, "labels": None, "code": code})
 
 
 def rank(request: Request, config: Config, device: str, out: Path, weight: float, percent: bool) -> None:
@@ -176,7 +177,9 @@ def _resumed(out: Path, request: Request) -> list[Row]:
     out.mkdir(parents=True, exist_ok=True)
     mark = out / "request.json"
     if mark.is_file() and read_json(mark)["identity"] != request.identity():
-        raise UserError(f"{out}: holds another ranking. Name another folder: --output FOLDER")
+        raise UserError(
+            f"{out}: holds another ranking, or one by other code. Name another folder: --output FOLDER"
+        )
     write_json(mark, {"identity": request.identity()})
     runs = out / "runs.csv"
     rows = pd.read_csv(runs).to_dict("records") if runs.is_file() else []
