@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from distill_views import CLASSES, SIZE, M, distill, make_view
+from distill_views import CLASSES, SIZE, M, distill, make_view, params_of
 from torch.nn.utils import parameters_to_vector
 
+from winnow import registry
 from winnow.distill.engine import gradients
 from winnow.distill.engine.nearest import Nearest, nearest_to_centres
 from winnow.errors import UserError
@@ -72,3 +73,14 @@ def test_networks_train_on_real_images(tmp_path: Path) -> None:
 def test_too_few_real_images_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has 20 real images, 48 are needed"):
         distill("dream", tmp_path, factor=4)
+
+
+def test_what_nothing_can_be_learned_from_is_told(tmp_path: Path) -> None:
+    view, method = make_view(tmp_path, "dream"), registry.load("distill", "dream", "")
+    plain = registry.load("models", "mlp", "")
+    flat = view.__class__(**{**vars(view), "model": plain, "model_params": plain.params(depth=1, width=4)})
+    with pytest.raises(UserError, match="mlp has none"):
+        method.function(params_of("dream"), flat)
+    for changes in ({"factor": 3}, {"factor": 3, "init": "noise"}):
+        with pytest.raises(UserError, match="test: images of 8 pixels cannot hold 3 x 3"):
+            method.function(params_of("dream").model_copy(update=changes), view)

@@ -200,8 +200,16 @@ SUITE_MISTAKES: list[Mistake] = [
     (f"{DEMO}/training/trainer/params/temperature", 0, ".training.trainer.params.temperature: 0 … than 0"),
     (f"{DEMO}/training/trainer/params/lr_rate", 1, ".training.trainer.params: unknown key 'lr_rate' … lr"),
     (f"{DEMO}/training/trainer/params/augment/flop", 1, ".params.augment: unknown key 'flop' … 'flip'"),
-    (f"{DEMO}/training/model/name", "inception", f"{DIGITS}.training.model.name: unknown model 'inception' … resnet"),
-    (f"{DEMO}/proxy/model/name", "inception", f"{DIGITS}.proxy.model.name: unknown model 'inception' … resnet"),
+    (
+        f"{DEMO}/training/model/name",
+        "inception",
+        f"{DIGITS}.training.model.name: unknown model 'inception' … resnet",
+    ),
+    (
+        f"{DEMO}/proxy/model/name",
+        "inception",
+        f"{DIGITS}.proxy.model.name: unknown model 'inception' … resnet",
+    ),
     (f"{DEMO}/proxy/trainer/params/lr", 0, f"{DIGITS}.proxy.trainer.params.lr: 0 … greater than 0"),
     (f"{DEMO}/training/model/params/depth", 9, f"{DIGITS}.training.model.params.depth: 9 … equal to 5"),
     (f"{DEMO}/evaluation/name", "knn", f"{DIGITS}.evaluation.name: unknown protocol 'knn' … linear_probe"),

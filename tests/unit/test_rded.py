@@ -71,3 +71,21 @@ def test_a_teacher_that_predicts_no_classes_is_told(tmp_path: Path) -> None:
     settings = {**vars(view), "teachers": (torch.nn.Flatten(),)}
     with pytest.raises(UserError, match="predicts no classes"):
         registry.load("distill", "rded", "").function(params_of("rded"), view.__class__(**settings))
+
+
+def test_crops_differ_by_class_and_repetition_where_all_images_are_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+    own = crops.random_crops
+
+    def watched(images: torch.Tensor, params: Any, seed: int) -> torch.Tensor:
+        seeds.append(seed)
+        return own(images, params, seed)
+
+    monkeypatch.setattr(crops, "random_crops", watched)
+    for seed in range(3):
+        view = make_view(tmp_path, "rded")
+        params = params_of("rded").model_copy(update={"candidates": 300})
+        registry.load("distill", "rded", "").function(params, view.__class__(**{**vars(view), "seed": seed}))
+    assert len(set(seeds)) == 3 * CLASSES

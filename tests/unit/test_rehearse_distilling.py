@@ -80,3 +80,13 @@ def test_stand_ins_leave_the_engine_as_it_was() -> None:
     measure_distillation(make_case("mtt"), "cpu", 0.05, timed=False)
     assert trajectories.student_of is student_of and kernel.Pool.begin is begin and Loop.run is run
     assert torch.is_grad_enabled()
+
+
+def test_looks_at_all_real_images_count_by_how_often_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    rare, often = (
+        measure_distillation(
+            make_case("dream", cluster_every=every, train_on=20, epochs=1), "cpu", 0.05, timed=False
+        ).step.operations
+        for every in (50, 2)
+    )
+    assert often > 1.02 * rare

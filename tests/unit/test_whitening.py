@@ -235,6 +235,11 @@ def test_a_stage_whitens_for_the_trainers_that_ask_for_it(
             r"distillation\.yaml: .*training\.trainer\.name: 'supervised' shows networks plain images only",
         ),
         ("mkdt", {"scale__transfer": ["digits_noisy"]}, r"mkdt\.yaml: .*transfer: with `inputs: zca`"),
+        (
+            "mkdt",
+            {"scale__proxy__trainer": {"name": "distilled"}},
+            r"proxy\.trainer\.name: 'distilled' would see whitened images",
+        ),
         ("distillation", {"scales__demo__datasets": {"stl10": {}}}, "at most 12288 numbers each"),
     ],
 )

@@ -1,9 +1,10 @@
 """DREAM: gradient matching with real images that stand for clusters of their class, instead of random ones.
 
 Networks train on real images in between, gradients of convolutions are compared by their squared distance,
-and each synthetic image holds several small ones (IDC, which DREAM builds on). Rates are for images as
-networks see them; the published 0.005 per 10 images of a class is for pixels, whose gradient is smaller by
-the variance of a channel. Here they train by plain SGD, without momentum and CutMix.
+and each synthetic image holds several small ones (IDC, which DREAM builds on). The published rate, 0.005
+for 10 images of a class and in proportion to their number, is for pixels in [0, 1]; for images as networks
+see them, a step is as long at 0.005 over the variance of a channel, about 0.08. Here they train by plain
+SGD, without momentum and CutMix.
 """
 
 from __future__ import annotations

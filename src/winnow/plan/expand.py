@@ -674,6 +674,11 @@ class _Grid:
         if (key == "experts") != ("trajectories" in needs):
             wrong = "writes no model" if "trajectories" in needs else "keeps no trajectories; name `experts`"
             raise UserError(f"{where}.trainer.name: '{name}' {wrong}.")
+        if self.scale.inputs == "zca" and key == "proxy" and "whitening" in needs:
+            raise UserError(
+                f"{where}.trainer.name: '{name}' would see whitened images, but proxies choose by plain ones;"
+                " name `supervised` or a self-supervised trainer."
+            )
         if self.scale.inputs == "zca" and key != "proxy" and "whitening" not in needs:
             raise UserError(
                 f"{where}.trainer.name: '{name}' shows networks plain images only, but `inputs` is zca; name"

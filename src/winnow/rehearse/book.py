@@ -142,7 +142,12 @@ class Book:
         return between(ends[0], ends[1], weight, self.pool(spec.data))
 
     def distill_case(self, spec: DistillSpec) -> DistillCase | None:
-        """Return the case of a distillation; None while the width of its targets is not known."""
+        """Return the case of a distillation; None while the width of its targets is not known, and for sets
+        that are read from files.
+        """
+        method = registry.load("distill", spec.method.name, "spec: method.name")
+        if "files" in method.needs(method.params(**spec.method.params)):
+            return None
         width, epochs, teacher = None, 0, None
         for name, reference in spec.uses.items():
             use = self.specs[reference]

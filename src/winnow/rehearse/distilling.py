@@ -194,19 +194,33 @@ class _Box:
 
     def _steps(self, loop: Loop, before: float) -> _Seen:
         rows = torch.arange(1, device=loop.device)
+        often = getattr(self.params, "cluster_every", None)
         if not self.timed:
-            with Tally() as tally:
-                loop._step(1, rows)
-            counts = Counts(tally.flops, tally.traffic, tally.operations)
+            counts = _counted(loop, 1)
+            if often:
+                counts = counts.plus(_counted(loop, often), self._share(often))
             return _Seen(before, 0.0, 0.0, counts, self._rounds(loop))
         times = [_clock(lambda: loop._step(0, rows), loop.device)]
         while len(times) < 3 or (sum(times) < self.budget_s / 5 and len(times) < 8):
             times.append(_clock(lambda: loop._step(len(times), rows), loop.device))
-        later = sorted(times[1:])
-        return _Seen(before, later[len(later) // 2], times[0], Counts(), self._rounds(loop))
+        step = min(times[1:])
+        if often:
+            look = _clock(lambda: loop._step(often, rows), loop.device)
+            step += max(0.0, look - step) * self._share(often)
+        return _Seen(before, step, times[0], Counts(), self._rounds(loop))
+
+    def _share(self, often: int) -> float:
+        """Return what an iteration takes of a look at all real images, which are more than here."""
+        return max(1.0, self.case.n / POOL) / often
 
     def _rounds(self, loop: Loop) -> float:
         return loop.schedule.steps / self.params.iterations  # type: ignore[attr-defined,no-any-return]
+
+
+def _counted(loop: Loop, step: int) -> Counts:
+    with Tally() as tally:
+        loop._step(step, torch.arange(1, device=loop.device))
+    return Counts(tally.flops, tally.traffic, tally.operations)
 
 
 def _clock(action: Callable[[], object], device: torch.device) -> float:
@@ -221,7 +235,8 @@ def _clock(action: Callable[[], object], device: torch.device) -> float:
 def _view(case: DistillCase, device: torch.device, folder: Path) -> DistillView:
     """Return stand-in images with labels, experts that walk at random, a teacher and targets."""
     height, _, channels = case.look.shape
-    count, model = min(case.n, POOL), registry.load("models", case.model.name, "rehearsal")
+    most = POOL if "iterations" in case.method.params else case.n
+    count, model = min(case.n, most), registry.load("models", case.model.name, "rehearsal")
     random = torch.Generator().manual_seed(0)
     images = torch.randn(count, channels, height, height, generator=random).to(device)
     labels = (torch.arange(count) % case.look.classes).to(device)

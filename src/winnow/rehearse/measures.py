@@ -62,6 +62,14 @@ class Counts:
             self.flops + other.flops, self.traffic + other.traffic, self.operations + other.operations
         )
 
+    def plus(self, other: Counts, share: float) -> Counts:
+        """Return the work with a share of what another one has more."""
+        own, others = (
+            (self.flops, self.traffic, self.operations),
+            (other.flops, other.traffic, other.operations),
+        )
+        return Counts(*(a + share * max(0.0, b - a) for a, b in zip(own, others, strict=True)))
+
     def times(self, factor: float) -> Counts:
         """Return the work of a batch that many times as large: as many operations, each of more."""
         return Counts(self.flops * factor, self.traffic * factor, self.operations)

@@ -1,7 +1,7 @@
 """Matching characteristic functions: the mean of exp(i t . x) over features x, at frequencies t.
 
-Source: Wang et al. 2025, arXiv 2502.20653 (NCFM). All classes move in one step of the optimiser; the
-released code makes a step for each.
+Source: Wang et al. 2025, arXiv 2502.20653 (NCFM). All classes share an iteration's frequencies and move in
+one step of the optimiser; the released code draws and makes a step for each.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def match_characteristic(params: NCFMParams, view: DistillView) -> Distilled:
         raise UserError(f"{view.label}: matching distributions needs labels; remove `targets` from the suite")
     if not view.experts:
         raise UserError(f"{view.label}: no expert trajectories; give `experts` the trainer experts")
+    view.check_factor(params.factor)
     learned, pool, network = LearnedSet.begin(view, "real"), view.members(), view.network(0)
     if params.factor > 1:
         learned.factor = params.factor
@@ -46,6 +47,7 @@ def match_characteristic(params: NCFMParams, view: DistillView) -> Distilled:
     def loss_of(step: int) -> Tensor:
         random = Generator().manual_seed(view.derive("augmentation", step))
         encoder, synthetic, losses = between(view, network, random), [], []
+        at = drawn(learned.helper, params.frequencies, network.head.in_features, _on_device(view, step))
         for label, own in groups:
             order = torch.randperm(len(pool[label]), generator=random)[: params.batch_real]
             seed = int(torch.randint(2**62, (1,), generator=random))
@@ -58,7 +60,6 @@ def match_characteristic(params: NCFMParams, view: DistillView) -> Distilled:
             made = functional.normalize(
                 encoder(parts[1].contiguous(memory_format=torch.channels_last)), dim=1
             )
-            at = drawn(learned.helper, params.frequencies, real.shape[1], random).to(real)
             losses.append(SCALE * distance(real, made, at))
         total = torch.stack(losses).sum()
         if params.calibration:
@@ -73,6 +74,11 @@ def match_characteristic(params: NCFMParams, view: DistillView) -> Distilled:
         {"images": params.lr_images} | ({"helper": params.lr_sampler} if params.sampler else {}),
         Optimiser("adamw", weight_decay=params.weight_decay),
     )
+
+
+def _on_device(view: DistillView, step: int) -> Generator:
+    """Return a generator where the networks are: millions of numbers an iteration are slow to bring there."""
+    return Generator(view.device).manual_seed(view.derive("augmentation", "frequencies", step))
 
 
 def between(view: DistillView, network: Classifier, random: Generator) -> nn.Module:
@@ -146,14 +152,16 @@ class Sampler(nn.Module):
 
 
 def drawn(sampler: nn.Module | None, count: int, width: int, random: Generator) -> Tensor:
-    """Return (count, width) frequencies; their derivative by the sampler's weights has the other sign."""
-    normal = torch.randn(count, width, generator=random)
+    """Return (count, width) frequencies; their derivative by the sampler's weights has the other sign.
+
+    They are on the generator's device, and another device has others.
+    """
+    normal = torch.randn(count, width, generator=random, device=random.device)
     if sampler is None:
         return normal
-    noise = torch.randn(max(2, -(-count // REPEATED)), width, generator=random)
-    first = next(sampler.parameters())
-    scales = _Reversed.apply(sampler(noise.to(first)))
-    found: Tensor = scales.repeat(REPEATED, 1)[:count] * normal.to(first)
+    rows = max(2, -(-count // REPEATED))
+    noise = torch.randn(rows, width, generator=random, device=random.device)
+    found: Tensor = _Reversed.apply(sampler(noise)).repeat(REPEATED, 1)[:count] * normal
     return found
 
 

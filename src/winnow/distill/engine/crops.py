@@ -25,6 +25,7 @@ def surest_crops(params: RDEDParams, view: DistillView) -> Distilled:
     """Return a set of as many images of each class as the given start has."""
     if view.real.targets is not None:
         raise UserError(f"{view.label}: the surest crops are of classes; remove `targets` from the suite")
+    view.check_factor(params.factor)
     learned, teacher = LearnedSet.begin(view, "real"), view.teacher()
     begun, losses, pool = learned.images.detach().clone(), [], view.members()
     for label, own in enumerate(learned.members(view.classes)):
@@ -54,7 +55,8 @@ def _of_class(
         )
     random = Generator().manual_seed(view.derive("selection", "crops", label))
     order = torch.randperm(len(members), generator=random)[: max(params.candidates, wanted)]
-    crops = random_crops(view.real.images[members[order.to(members.device)]], params, int(order.sum()))
+    seed = view.derive("augmentation", "crops", label)
+    crops = random_crops(view.real.images[members[order.to(members.device)]], params, seed)
     losses = teacher_losses(teacher, crops.flatten(0, 1), label, view.real.images.shape[2])
     losses, best = losses.view(len(crops), params.crops).min(1)
     surest = losses.argsort(stable=True)[:wanted]

@@ -14,7 +14,7 @@ from winnow.distill.engine.view import DistillView
 from winnow.distill.given import GivenParams
 from winnow.errors import UserError
 from winnow.plan.code import ROOT
-from winnow.train.engine.synthetic import SyntheticSet
+from winnow.train.engine.synthetic import SyntheticSet, is_own
 
 SHOWN = 10
 """How many pictures of a class are drawn."""
@@ -24,6 +24,12 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
     """Return the set as the workflow's networks see it: by the mean and deviation of the training images."""
     assert view.data is not None
     path = _checked("path", params.path, params.sha256, view)
+    own = is_own(path)
+    if own and params.statistics != "own":
+        raise UserError(
+            f"{view.label}: params.statistics: {path} was made by this project, with the mean and deviation"
+            " of the training images. Set `statistics: own`."
+        )
     labels = None
     if params.labels is not None:
         labels = _checked("labels", params.labels, params.labels_sha256 or "", view)
@@ -42,7 +48,8 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
     seen = space_of(view.data, "own")(images)
     shown = torch.cat([(hard == label).nonzero().flatten()[:SHOWN] for label in range(view.classes)])
     history = pd.DataFrame({"iteration": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64")})
-    return Distilled(SyntheticSet(seen, hard, soft), history, seen[shown][None], [0], hard[shown])
+    step_size = SyntheticSet.load(path).step_size if own else None
+    return Distilled(SyntheticSet(seen, hard, soft, step_size), history, seen[shown][None], [0], hard[shown])
 
 
 def _checked(key: str, name: str, sha256: str, view: DistillView) -> Path:

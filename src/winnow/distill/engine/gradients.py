@@ -33,7 +33,13 @@ def match_gradients(params: GradientParams, view: DistillView) -> Distilled:
     """Learn images whose gradients are those of real images; returns the set at the last iteration."""
     if view.real.targets is not None:
         raise UserError(f"{view.label}: matching gradients needs labels; remove `targets` from the suite")
+    view.check_factor(params.factor)
     learned, network = _begin(params, view), view.network(0)
+    if params.metric == "squared" and not any(p.dim() > 2 for p in network.parameters()):
+        raise UserError(
+            f"{view.label}: the squared distance is of convolutions, and {view.model.name} has none; set"
+            " `metric: cosine`, or give `training` a model with convolutions"
+        )
     student, shapes = student_of(network, "cross_entropy"), [p.shape for p in network.parameters()]
     weights, measure = flat(network.parameters()), MEASURES[params.metric]
     wanted = learned.labels.bincount(minlength=view.classes)

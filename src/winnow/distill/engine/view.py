@@ -80,6 +80,15 @@ class DistillView:
         """The number of weights p of the network."""
         return sum(parameter.numel() for parameter in self.network(0).parameters())
 
+    def check_factor(self, factor: int) -> None:
+        """Refuse images that cannot be divided into factor x factor others."""
+        size = self.real.images.shape[2]
+        if size % factor:
+            raise UserError(
+                f"{self.label}: images of {size} pixels cannot hold {factor} x {factor} others; change"
+                " `factor` in the suite"
+            )
+
     def teacher(self) -> nn.Module:
         """Return the trained classifier that the method asks; its weights do not move."""
         (found,) = self.teachers

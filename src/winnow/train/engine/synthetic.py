@@ -6,11 +6,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from winnow.errors import UserError
+
+OWN = {"normalised_by": "own statistics"}
+"""In the header of sets that this project made: mean and deviation are those of the training images."""
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is a set that this project made."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    with safe_open(path, framework="pt") as file:
+        return bool(file.metadata() == OWN)
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class SyntheticSet:
             tensors["step_size"] = torch.tensor(self.step_size, dtype=torch.float32)
         if self.factor > 1:
             tensors["factor"] = torch.tensor(self.factor)
-        save_file(tensors, path)
+        save_file(tensors, path, OWN)
 
     @classmethod
     def load(cls, path: Path) -> SyntheticSet:
