@@ -268,15 +268,17 @@ def test_what_the_maker_s_networks_saw_is_undone_first(
         assert (store / made / f"s{SEED}/preview.png").stat().st_size > 200
 
 
-def test_sets_of_this_project_come_back_as_they_were(store: Path, tmp_path: Path) -> None:
+def test_sets_of_this_project_come_back_as_they_were(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By constants of others they would be scaled without a word; the learned step size stays."""
     _, given = images_of(store)
+    monkeypatch.setitem(PUBLISHED, "digits", ((0.5,), (0.25,)))
     replace(given, step_size=0.25).save(tmp_path / "own.safetensors")
-    with pytest.raises(UserError, match=r"params\.statistics: .* made by this project"):
-        make(store, tmp_path / "own.safetensors")
-    made = make(store, tmp_path / "own.safetensors", statistics="own")
-    found = SyntheticSet.load(store / made / f"s{SEED}/synthetic.safetensors")
-    assert torch.allclose(found.images, given.images, atol=1e-6) and found.step_size == 0.25
+    for statistics in ("published", "own"):
+        made = make(store, tmp_path / "own.safetensors", statistics=statistics)
+        found = SyntheticSet.load(store / made / f"s{SEED}/synthetic.safetensors")
+        assert torch.allclose(found.images, given.images, atol=1e-6) and found.step_size == 0.25
 
 
 def test_labels_may_lie_in_a_second_file(store: Path, tmp_path: Path) -> None:

@@ -21,15 +21,14 @@ SHOWN = 10
 
 
 def read_given(params: GivenParams, view: DistillView) -> Distilled:
-    """Return the set as the workflow's networks see it: by the mean and deviation of the training images."""
+    """Return the set as the workflow's networks see it: by the mean and deviation of the training images.
+
+    Sets that this project made were seen so, whatever `statistics` says, and keep their learned step size.
+    """
     assert view.data is not None
     path = _checked("path", params.path, params.sha256, view)
     own = is_own(path)
-    if own and params.statistics != "own":
-        raise UserError(
-            f"{view.label}: params.statistics: {path} was made by this project, with the mean and deviation"
-            " of the training images. Set `statistics: own`."
-        )
+    statistics = "own" if own else params.statistics
     labels = None
     if params.labels is not None:
         labels = _checked("labels", params.labels, params.labels_sha256 or "", view)
@@ -44,7 +43,7 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
         )
     hard, soft = split_labels(found, view.classes, where)
     if not are_pixels(images, params.units):
-        images = space_of(view.data, params.statistics).pixels(images.float())
+        images = space_of(view.data, statistics).pixels(images.float())
     seen = space_of(view.data, "own")(images)
     shown = torch.cat([(hard == label).nonzero().flatten()[:SHOWN] for label in range(view.classes)])
     history = pd.DataFrame({"iteration": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64")})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,8 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     model = registry.load("models", request.model, "--model")
     params = validate(model.params, request.model_params, "--model-params")
     _check(request.options, weight)
-    if is_own(request.synthetic) and request.statistics != "own":
-        raise UserError(
-            f"--statistics: {request.synthetic} was made by this project, with the mean and deviation of the"
-            " training images. Add --statistics own."
-        )
+    if is_own(request.synthetic):
+        request = replace(request, statistics="own")
     data = open_dataset(request.dataset, config)
     real = RealData.of(data, request.statistics, request.zca)
     pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)
