@@ -66,13 +66,6 @@ def test_too_few_real_images_are_told(tmp_path: Path) -> None:
         distill("rded", tmp_path, factor=4)
 
 
-def test_a_teacher_that_predicts_no_classes_is_told(tmp_path: Path) -> None:
-    view = make_view(tmp_path, "rded")
-    settings = {**vars(view), "teachers": (torch.nn.Flatten(),)}
-    with pytest.raises(UserError, match="predicts no classes"):
-        registry.load("distill", "rded", "").function(params_of("rded"), view.__class__(**settings))
-
-
 def test_crops_differ_by_class_and_repetition_where_all_images_are_candidates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from distill_views import CLASSES, MODEL, SIZE, N, make_teacher
+from safetensors.torch import save_file
 from torch.nn import functional
 
+from winnow.data.dataset import Dataset
+from winnow.errors import UserError
+from winnow.store import building, write_json
 from winnow.train.engine.classifier import Classifier, assemble
 from winnow.train.engine.loop import Loop, Passes
 from winnow.train.engine.options import RecipeParams
 from winnow.train.engine.recipe import Examples, training
+from winnow.train.engine.teacher import load_teacher
 
 
 def make_loop(
@@ -84,3 +89,29 @@ def test_labels_are_shared_as_pixels_are(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(kept.round(decimals=5).unique()) <= 2, (
         "its own share, or all where the partner is of its class"
     )
+
+
+def test_a_teacher_without_classes_is_told(tmp_path: Path) -> None:
+    spec = {
+        "seeds": [0],
+        "root_seed": 0,
+        "data": "prepare/x",
+        "subset": None,
+        "budget": None,
+        "fraction": 1.0,
+        "trainer": {"name": "simclr", "params": {}},
+        "model": {"name": "convnet", "params": {"depth": 2, "width": 4}},
+        "epochs": 1,
+        "steps_as": None,
+        "min_steps": 0,
+        "batch_size": 2,
+        "proxy": 0,
+        "fold": None,
+        "split": None,
+    }
+    with building(tmp_path / "teacher", {"spec": "x"}) as artefact:
+        assert artefact is not None
+        write_json(artefact.out / "spec.json", spec)
+        save_file({"encoder.0.weight": torch.zeros(2)}, artefact.folder(0) / "model.safetensors")
+    with pytest.raises(UserError, match=r"teacher: predicts no classes.*trainer supervised"):
+        load_teacher(tmp_path / "teacher", 0, cast(Dataset, None))

@@ -59,12 +59,9 @@ def train(params: DistilledParams, task: Task) -> dict[str, object]:
     if params.learned_rate and learned is not None and learned > 0:
         params = params.model_copy(update={"lr": learned})
     passes, steps = Passes.of(task, drop_last=False), task.total_steps(drop_last=False)
-    teacher = None if task.teacher is None else task.teacher().to(task.device).requires_grad_(False)
-    if teacher is not None and (regresses or not hasattr(teacher, "head")):
-        raise UserError(
-            f"{task.label}: a teacher of classes is asked for; remove `targets`, and give `proxy` the trainer"
-            " supervised, or set teacher: false"
-        )
+    teacher = None if task.teacher is None else task.teacher().to(task.device)
+    if teacher is not None and regresses:
+        raise UserError(f"{task.label}: a teacher of classes is asked, but there are `targets`; remove one")
     loop = training(model, examples, params, passes, steps, task.checkpoint, task.label, teacher)
     history = loop.run()
     dtype = autocast_dtype(params.precision, task.device)

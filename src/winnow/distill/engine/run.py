@@ -18,7 +18,7 @@ from winnow.train.engine.device import pick_device
 from winnow.train.engine.recipe import Examples
 from winnow.train.engine.space import Space
 from winnow.train.engine.task import to_tensor
-from winnow.train.engine.trained import load_trained
+from winnow.train.engine.teacher import load_teacher
 
 
 def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
@@ -89,7 +89,7 @@ def _view(
         checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
         label=f"{job.output.name} s{seed}",
         bounds=torch.stack([-mean / std, (1 - mean) / std]),
-        teachers=tuple(load_trained(folder, seed, data) for folder in teachers),
+        teachers=tuple(load_teacher(folder, seed, data) for folder in teachers),
         data=data,
     )
 

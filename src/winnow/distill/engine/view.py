@@ -92,10 +92,6 @@ class DistillView:
     def teacher(self) -> nn.Module:
         """Return the trained classifier that the method asks; its weights do not move."""
         (found,) = self.teachers
-        if not hasattr(found, "head"):
-            raise UserError(
-                f"{self.label}: the teacher predicts no classes; give `proxy` the trainer supervised"
-            )
         return found.to(self.device).requires_grad_(False)
 
     def members(self) -> list[Tensor]:

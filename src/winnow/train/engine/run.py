@@ -20,7 +20,7 @@ from winnow.train.engine.parallel import joined, processes, total
 from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet
 from winnow.train.engine.task import Task, to_tensor
-from winnow.train.engine.trained import load_trained
+from winnow.train.engine.teacher import load_teacher
 
 
 def train_all(job: Job[TrainSpec]) -> None:
@@ -103,7 +103,7 @@ def _teacher(job: Job[TrainSpec], seed: int, data: Dataset) -> Callable[[], torc
     if job.spec.teacher is None:
         return None
     folder = job.input(job.spec.teacher)
-    return lambda: load_trained(folder, seed, data)
+    return lambda: load_teacher(folder, seed, data)
 
 
 def _targets(job: Job[TrainSpec], seed: int, n: int) -> torch.Tensor | None:
