@@ -29,6 +29,7 @@ from winnow.rehearse.cases import DistillCase
 from winnow.rehearse.clock import Watch, forget_peak, peak_memory
 from winnow.rehearse.counting import Tally
 from winnow.rehearse.measures import Counts, DistillMeasure
+from winnow.rehearse.training import seconds_of
 from winnow.train.engine.classifier import assemble
 from winnow.train.engine.device import pick_device
 from winnow.train.engine.loop import Loop
@@ -200,12 +201,12 @@ class _Box:
             if often:
                 counts = counts.plus(_counted(loop, often), self._share(often))
             return _Seen(before, 0.0, 0.0, counts, self._rounds(loop))
-        times = [_clock(lambda: loop._step(0, rows), loop.device)]
+        times = [seconds_of(lambda: loop._step(0, rows), loop.device)]
         while len(times) < 3 or (sum(times) < self.budget_s / 5 and len(times) < 8):
-            times.append(_clock(lambda: loop._step(len(times), rows), loop.device))
+            times.append(seconds_of(lambda: loop._step(len(times), rows), loop.device))
         step = min(times[1:])
         if often:
-            look = _clock(lambda: loop._step(often, rows), loop.device)
+            look = seconds_of(lambda: loop._step(often, rows), loop.device)
             step += max(0.0, look - step) * self._share(often)
         return _Seen(before, step, times[0], Counts(), self._rounds(loop))
 
@@ -221,15 +222,6 @@ def _counted(loop: Loop, step: int) -> Counts:
     with Tally() as tally:
         loop._step(step, torch.arange(1, device=loop.device))
     return Counts(tally.flops, tally.traffic, tally.operations)
-
-
-def _clock(action: Callable[[], object], device: torch.device) -> float:
-    watch = Watch()
-    action()
-    if device.type != "cuda":
-        return watch.seconds
-    torch.cuda.synchronize(device)
-    return watch.wall
 
 
 def _view(case: DistillCase, device: torch.device, folder: Path) -> DistillView:

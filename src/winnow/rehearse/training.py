@@ -270,12 +270,13 @@ def _time_steps(case: TrainCase, batch: int, device: torch.device, budget_s: flo
     assert loop is not None
     rows, times = _rows(loop), list[float]()
     while len(times) < 2 or (sum(times) < budget_s and (len(times) < STEPS or sum(times) < LONG_ENOUGH_S)):
-        times.append(_clock(lambda: loop._step(0, rows), device))
+        times.append(seconds_of(lambda: loop._step(0, rows), device))
     later = sorted(times[1:])
     return later[len(later) // 2], times[0]
 
 
-def _clock(action: Callable[[], object], device: torch.device) -> float:
+def seconds_of(action: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that an action takes, with all that it leaves to a GPU."""
     watch = Watch()
     action()
     if device.type != "cuda":
@@ -295,7 +296,7 @@ def _time_forward(
     model = model.eval()
     images = torch.rand(count, *shape, device=device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        return min(_clock(lambda: model(images), device) for _ in range(2)) / count
+        return min(seconds_of(lambda: model(images), device) for _ in range(2)) / count
 
 
 _SPEED: dict[torch.device, float] = {}
@@ -305,7 +306,7 @@ def product_speed(device: torch.device) -> float:
     """Return the operations per second of a float32 matrix product on this device."""
     if device not in _SPEED:
         a, b = torch.rand(512, 1024, device=device), torch.rand(1024, 1024, device=device)
-        times = [_clock(lambda: a @ b, device) for _ in range(5)]
+        times = [seconds_of(lambda: a @ b, device) for _ in range(5)]
         _SPEED[device] = 2 * 512 * 1024 * 1024 / min(times)
     return _SPEED[device]
 
