@@ -279,6 +279,12 @@ def test_sets_of_this_project_come_back_as_they_were(
         made = make(store, tmp_path / "own.safetensors", statistics=statistics)
         found = SyntheticSet.load(store / made / f"s{SEED}/synthetic.safetensors")
         assert torch.allclose(found.images, given.images, atol=1e-6) and found.step_size == 0.25
+    given.save(tmp_path / "whitened.safetensors", "zca")
+    with pytest.raises(UserError, match=r"made for networks that see images as `inputs: zca`"):
+        make(store, tmp_path / "whitened.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "own.safetensors").read_bytes()[:100])
+    with pytest.raises(UserError, match=r"cut\.safetensors: cannot be read"):
+        make(store, tmp_path / "cut.safetensors")
 
 
 def test_labels_may_lie_in_a_second_file(store: Path, tmp_path: Path) -> None:

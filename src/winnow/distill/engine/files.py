@@ -14,7 +14,7 @@ from winnow.distill.engine.view import DistillView
 from winnow.distill.given import GivenParams
 from winnow.errors import UserError
 from winnow.plan.code import ROOT
-from winnow.train.engine.synthetic import SyntheticSet, is_own
+from winnow.train.engine.synthetic import SyntheticSet, seen_as
 
 SHOWN = 10
 """How many pictures of a class are drawn."""
@@ -27,7 +27,12 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
     """
     assert view.data is not None
     path = _checked("path", params.path, params.sha256, view)
-    own = is_own(path)
+    own, here = seen_as(path), "plain" if view.data.whitening() is None else "zca"
+    if own not in (None, here):
+        raise UserError(
+            f"{view.label}: params.path: {path} was made for networks that see images as `inputs: {own}`"
+            f" gives them, but this grid has `inputs: {here}`. Name the set in a grid of its kind."
+        )
     statistics = "own" if own else params.statistics
     labels = None
     if params.labels is not None:

@@ -42,7 +42,7 @@ def match_gradients(params: GradientParams, view: DistillView) -> Distilled:
         )
     student, shapes = student_of(network, "cross_entropy"), [p.shape for p in network.parameters()]
     weights, measure = flat(network.parameters()), MEASURES[params.metric]
-    wanted = learned.labels.bincount(minlength=view.classes)
+    pool, wanted = view.members(), learned.labels.bincount(minlength=view.classes)
     nearest = Nearest(view, params.batch_real, wanted) if params.cluster_every else None
 
     def loss_of(step: int) -> Tensor:
@@ -51,8 +51,7 @@ def match_gradients(params: GradientParams, view: DistillView) -> Distilled:
         if nearest is not None and step % params.rounds % (params.cluster_every or 1) == 0:
             nearest.look(network, weights, step)
         random = Generator().manual_seed(view.derive("augmentation", step))
-        pool = view.members() if nearest is None else nearest.members()
-        pairs = list(_pairs(params, view, learned, pool, random))
+        pairs = list(_pairs(params, view, learned, pool if nearest is None else nearest.members(), random))
         warm = step // params.rounds >= params.warm_up_iterations or step % params.rounds >= params.warm_up
         together = params.together and warm
         groups = [pairs] if together else [[pair] for pair in pairs]

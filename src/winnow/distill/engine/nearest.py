@@ -25,7 +25,7 @@ class Nearest:
     """
 
     def __init__(self, view: DistillView, count: int, wanted: Tensor) -> None:
-        self.view, self.count = view, count
+        self.view, self.count, self.pool = view, count, view.members()
         self.classes = [label for label in range(view.classes) if int(wanted[label])]
         self.rows = torch.full((view.classes, count), -1)
 
@@ -34,7 +34,7 @@ class Nearest:
         vector_to_parameters(weights.clone(), network.parameters())
         seed = self.view.derive("clustering", step)
         for label in self.classes:
-            found = nearest_to_centres(self.view, network, self.view.members()[label], self.count, seed)
+            found = nearest_to_centres(self.view, network, self.pool[label], self.count, seed)
             self.rows[label] = -1
             self.rows[label, : len(found)] = found.cpu()
 

@@ -37,7 +37,7 @@ from winnow.plan.yamlfile import validate
 from winnow.store import building, read_json, write_atomic, write_json
 from winnow.train.engine.device import pick_device
 from winnow.train.engine.recipe import Network, Recipe
-from winnow.train.engine.synthetic import SyntheticSet, is_own
+from winnow.train.engine.synthetic import SyntheticSet, seen_as
 
 PREVIEW = 10
 """Pictures of each class in the preview."""
@@ -77,8 +77,9 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     model = registry.load("models", request.model, "--model")
     params = validate(model.params, request.model_params, "--model-params")
     _check(request.options, weight)
-    if is_own(request.synthetic):
-        request = replace(request, statistics="own")
+    seen = seen_as(request.synthetic)
+    if seen is not None:
+        request = replace(request, statistics="own", zca=seen == "zca")
     data = open_dataset(request.dataset, config)
     real = RealData.of(data, request.statistics, request.zca)
     pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)

@@ -34,7 +34,8 @@ def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
             found: Distilled = method.function(params, view)
             _check(found, spec, view.label)
             folder = artefact.folder(seed)
-            found.given.save(folder / "synthetic.safetensors")
+            seen = "plain" if space.whitening is None else "zca"
+            found.given.save(folder / "synthetic.safetensors", seen)
             write_table(folder / "history.parquet", found.history)
             pictures = space.picture(found.snapshots.to(device)).cpu()
             draw_gallery(pictures, found.labels, found.iterations, folder / "preview.png")

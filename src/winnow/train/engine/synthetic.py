@@ -6,23 +6,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from winnow.errors import UserError
 
-OWN = {"normalised_by": "own statistics"}
-"""In the header of sets that this project made: mean and deviation are those of the training images."""
+SEEN = "seen"
+"""In the header of sets that this project made, by the statistics of the training images: plain or zca."""
 
 
-def is_own(path: Path) -> bool:
-    """Whether a file is a set that this project made."""
+def seen_as(path: Path) -> str | None:
+    """Return whether the networks of a set that this project made saw `plain` images or `zca`, else None."""
     if path.suffix != ".safetensors" or not path.is_file():
-        return False
-    with safe_open(path, framework="pt") as file:
-        return bool(file.metadata() == OWN)
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(SEEN)
+    except SafetensorError:
+        return None  # whoever reads it says what is wrong with it
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class SyntheticSet:
             if part is not None
         )
 
-    def save(self, path: Path) -> None:
-        """Write a safetensors file that `load` reads."""
+    def save(self, path: Path, seen: str = "plain") -> None:
+        """Write a safetensors file that `load` reads. seen: what `seen_as` says of it, `plain` or `zca`."""
         tensors = {"images": self.images.contiguous(), "labels": self.labels}
         for name, part in (("soft", self.soft), ("targets", self.targets)):
             if part is not None:
@@ -59,7 +62,7 @@ class SyntheticSet:
             tensors["step_size"] = torch.tensor(self.step_size, dtype=torch.float32)
         if self.factor > 1:
             tensors["factor"] = torch.tensor(self.factor)
-        save_file(tensors, path, OWN)
+        save_file(tensors, path, {SEEN: seen})
 
     @classmethod
     def load(cls, path: Path) -> SyntheticSet:
