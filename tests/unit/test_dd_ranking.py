@@ -16,7 +16,7 @@ from winnow.distill.engine.dd_ranking import (
     label_robust_score,
 )
 from winnow.distill.engine.ranking import best_labels, scores, sweep
-from winnow.distill.engine.ranking_run import summary
+from winnow.distill.engine.ranking_run import summary, text
 from winnow.errors import UserError
 
 
@@ -99,6 +99,15 @@ def test_scores_are_those_of_each_seed() -> None:
     assert "ars" not in found
     mean = summary(found).set_index("quantity")
     assert mean.loc["hlr", "low"] < mean.loc["hlr", "mean"] < mean.loc["hlr", "high"]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_screen_says_where_one_seed_has_no_interval(seeds: int) -> None:
+    table = runs(synthetic_hard=(0.5, 0.6)[:seeds], random_hard=(0.4, 0.45)[:seeds])
+    table = table.assign(lr=0.01, examples=10, steps=3)
+    shown = text(table, summary(scores(table)), sweep(table))
+    assert "nan" not in shown
+    assert shown.count("[one seed: no interval]") == (3 if seeds == 1 else 0)
 
 
 def test_each_side_takes_its_better_labels_and_hlr_stays_with_hard_ones() -> None:

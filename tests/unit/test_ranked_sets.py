@@ -16,6 +16,7 @@ import torch
 from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.data.prepare import prepare
+from winnow.distill.engine import ranking
 from winnow.distill.engine.ranking import Contest, Options, arms_of, scores, train_arms
 from winnow.distill.engine.real import PUBLISHED, RealData
 from winnow.distill.engine.run import distill_all
@@ -24,11 +25,12 @@ from winnow.evaluate.engine import contest
 from winnow.evaluate.engine.run import evaluate_all
 from winnow.plan.catalogue import load_catalogue
 from winnow.plan.specs import DistillSpec, EvaluateSpec, Judge, Plugged, Spec
+from winnow.rehearse.contests import trainings_of
 from winnow.seeds import derive
 from winnow.stage import Job
-from winnow.store import building, write_json
+from winnow.store import building, read_json, write_json
 from winnow.tables import write_table
-from winnow.train.engine.recipe import Network, Recipe
+from winnow.train.engine.recipe import Examples, Network, Recipe
 from winnow.train.engine.synthetic import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
@@ -175,6 +177,38 @@ def test_soft_labels_count_where_a_set_has_them(store: Path, tmp_path: Path) -> 
     hard = ranked(store, made, soft_labels=False)
     assert not [name for name in hard if "soft" in name]
     assert hard["hlr"] == found["hlr"]
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"networks": 2, "full_steps": 5}, {"soft_labels": False, "plain": False}]
+)
+def test_a_rehearsal_counts_the_networks_that_a_ranking_trains(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any]
+) -> None:
+    soft, images = torch.full((10, 10), 0.05) + 0.5 * torch.eye(10), images_of(store)[1].images
+    np.savez(tmp_path / "soft.npz", images=images.numpy().clip(0, 1), labels=soft.numpy())
+    made = make(store, tmp_path / "soft.npz")
+    subject = DistillSpec.model_validate(read_json(store / made / "spec.json"))
+    fit, trained = ranking.fit, list[tuple[bool, int]]()
+
+    def counting(examples: Examples, recipe: Recipe, *others: Any) -> Any:
+        trained.append((len(examples) > BUDGET, recipe.total_steps(len(examples))))
+        return fit(examples, recipe, *others)
+
+    monkeypatch.setattr(ranking, "fit", counting)
+
+    def counted(spec: EvaluateSpec, subject: object) -> list[tuple[bool, int]]:
+        arms = trainings_of(spec, subject)
+        return sorted((arm.on_all, arm.steps) for arm in arms for _ in range(arm.networks))
+
+    real = evaluation(DATA, "real_baseline", None, BUDGET, **params)
+    beside = run(store, real)
+    assert counted(real, None) == sorted(trained)
+    for what, spec in ((START, None), (made, subject)):
+        trained.clear()
+        own = evaluation(what, "dd_ranking", beside, None if spec else BUDGET, **params)
+        run(store, own)
+        assert trained and counted(own, spec) == sorted(trained)
 
 
 def test_a_killed_ranking_goes_on_where_it_was(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

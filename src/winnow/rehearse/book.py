@@ -84,13 +84,20 @@ class Book:
 
     def train_case(self, spec: TrainSpec) -> TrainCase:
         """Return the case of a training; without records, an epoch shows all that more of them would."""
-        own = spec.trainer.params
-        trainer = Plugged(name=spec.trainer.name, params={k: own[k] for k in own if k not in COSTLESS})
-        epochs = spec.epochs if own.get("record") else 1
-        return TrainCase(trainer, spec.model, epochs, spec.batch_size, self.look(spec.data))
+        epochs = spec.epochs if spec.trainer.params.get("record") else 1
+        return TrainCase(_costing(spec.trainer), spec.model, epochs, spec.batch_size, self.look(spec.data))
 
     def train_key(self, spec: TrainSpec) -> str:
         return _key("train", vars(self.train_case(spec)))
+
+    def judge_case(self, spec: EvaluateSpec) -> TrainCase:
+        """Return the case of a training whose steps are those of the networks that a ranking trains."""
+        assert spec.judge is not None
+        trainer = _costing(spec.judge.trainer)
+        return TrainCase(trainer, spec.judge.model, 1, spec.judge.batch_size, self.look(spec.data))
+
+    def judge_key(self, spec: EvaluateSpec) -> str:
+        return _key("train", vars(self.judge_case(spec)))
 
     def model_key(self, spec: TrainSpec) -> str:
         """Return the key that trained models share which cost the same to run."""
@@ -185,7 +192,12 @@ class Book:
         if isinstance(spec, DistillSpec):
             return self.distill_key(spec)
         assert isinstance(spec, EvaluateSpec)
-        return self.evaluate_key(spec)
+        return self.evaluate_key(spec) if spec.judge is None else self.judge_key(spec)
+
+    def set_size(self, spec: EvaluateSpec) -> int:
+        """Return the examples of what is ranked, or of the random subsets beside it."""
+        subject = self.specs[spec.subject]
+        return subject.budget if isinstance(subject, DistillSpec) else cast(int, spec.budget)
 
     # -- lengths ----------------------------------------------------------------------------------
 
@@ -226,12 +238,6 @@ def encodes(protocol: Plugged) -> bool:
     return "model" in plugin.needs(plugin.params(**protocol.params))
 
 
-def trains(protocol: Plugged) -> bool:
-    """Whether a protocol trains networks of its own."""
-    plugin = registry.load("evaluate", protocol.name, "spec: protocol.name")
-    return "judge" in plugin.needs(plugin.params(**protocol.params))
-
-
 def loads_models(signal: Plugged) -> bool:
     """Whether a signal runs its proxies or experts, and does not only read what their training recorded."""
     plugin = registry.load("signals", signal.name, "spec: signal.name")
@@ -254,6 +260,12 @@ def is_trajectory(trainer: Plugged) -> bool:
 def experts_of(trainer: Plugged) -> int:
     """Return how many networks a repetition trains one after another: several only where they are experts."""
     return int(trainer.params["count"]) if is_trajectory(trainer) else 1
+
+
+def _costing(trainer: Plugged) -> Plugged:
+    """Return a trainer with the parameters that its steps' work depends on."""
+    kept = {name: value for name, value in trainer.params.items() if name not in COSTLESS}
+    return Plugged(name=trainer.name, params=kept)
 
 
 def _key(stage: str, facts: Mapping[str, Any]) -> str:

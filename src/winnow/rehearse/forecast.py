@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from winnow.distill.engine.real import VALIDATION
 from winnow.plan.specs import (
     DistillSpec,
     EvaluateSpec,
@@ -18,8 +19,9 @@ from winnow.plan.specs import (
     Spec,
     TrainSpec,
 )
-from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models, trains
+from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models
 from winnow.rehearse.cards import Card
+from winnow.rehearse.contests import trainings_of
 from winnow.rehearse.measures import TrainMeasure
 
 SELECTION_LIMIT = 3 * 2.0 * 2**30
@@ -75,12 +77,10 @@ class Forecaster:
         """Return why a job has no forecast, or None."""
         if isinstance(spec, PrepareSpec):
             return None
-        if isinstance(spec, EvaluateSpec) and trains(spec.protocol):
-            return "rankings are not rehearsed"
         key = self.book.key(spec)
         if isinstance(spec, DistillSpec):
             known = key in self.book.measures.distill
-        elif isinstance(spec, TrainSpec):
+        elif isinstance(spec, TrainSpec) or (isinstance(spec, EvaluateSpec) and spec.judge is not None):
             known = key in self.book.measures.train
         else:
             assert isinstance(spec, SignalSpec | SelectSpec | EvaluateSpec)
@@ -94,6 +94,8 @@ class Forecaster:
             return self._train(reference, spec)
         if isinstance(spec, DistillSpec):
             return self._distill(reference, spec)
+        if isinstance(spec, EvaluateSpec) and spec.judge is not None:
+            return self._rank(reference, spec)
         return self._other(reference, spec)
 
     def _train(self, reference: Ref, spec: TrainSpec) -> Forecast:
@@ -183,6 +185,30 @@ class Forecaster:
             device=None if self.card is None else measure.device + images,
             files=len(spec.seeds) * measure.files,
             how=measure.how,
+        )
+
+    def _rank(self, reference: Ref, spec: EvaluateSpec) -> Forecast:
+        """Forecast a ranking by the networks that it trains, tunes and tests."""
+        assert spec.judge is not None
+        measure = self.book.measures.train[self.book.judge_key(spec)]
+        n, sizes, look = self.book.pool(spec.data), self.book.sizes(spec.data), self.book.look(spec.data)
+        validation, each = sizes.get("validation", VALIDATION * n), 0.0
+        for arm in trainings_of(spec, self.book.specs[spec.subject]):
+            examples = n if arm.on_all else self.book.set_size(spec)
+            rows = arm.steps * min(spec.judge.batch_size, examples)
+            each += arm.networks * (measure.repetition_s + self._steps(measure, arm.steps, rows))
+            shown = arm.tried * validation + arm.kept * (sizes["test"] + validation + n * arm.teach)
+            each += shown * self._forward(measure)
+        images = 4.0 * (n + sizes["test"]) * math.prod(look.shape)
+        tensors = 2 * measure.weights + measure.state + measure.activations[self._precision(measure)]
+        own = 0.0 if self.card is None and measure.device is None else measure.device or tensors
+        return self._forecast(
+            reference,
+            wall_s=measure.first_s + measure.overhead_s + len(spec.seeds) * each,
+            host=measure.memory + 2 * images + (0.0 if own else tensors),
+            device=images + own if own else None,
+            files=measure.fixed_files + 1e4 * len(spec.seeds),
+            how=measure.how if self.card is None else "counted",
         )
 
     def _prepare(self, reference: Ref, spec: PrepareSpec) -> Forecast:

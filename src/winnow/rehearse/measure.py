@@ -21,7 +21,7 @@ from winnow.canonical import sha256_file
 from winnow.errors import UserError
 from winnow.plan.code import SOURCE
 from winnow.plan.specs import DistillSpec, EvaluateSpec, Ref, SelectSpec, SignalSpec, Spec, TrainSpec
-from winnow.rehearse.book import Book, encodes, loads_models, reads_experts, trains
+from winnow.rehearse.book import Book, encodes, loads_models, reads_experts
 from winnow.rehearse.cases import DistillCase, EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.child import Case, Family, measure_family, plugin_of
 from winnow.rehearse.clock import Watch
@@ -152,8 +152,14 @@ def _hash_rate(folder: Path) -> float:
 
 
 def _train_cases(book: Book) -> dict[str, Case]:
-    specs = [spec for spec in book.specs.values() if isinstance(spec, TrainSpec)]
-    return {book.train_key(spec): book.train_case(spec) for spec in specs}
+    """Return the trainings, and those that rankings do themselves."""
+    cases: dict[str, Case] = {}
+    for spec in book.specs.values():
+        if isinstance(spec, TrainSpec):
+            cases[book.train_key(spec)] = book.train_case(spec)
+        elif isinstance(spec, EvaluateSpec) and spec.judge is not None:
+            cases[book.judge_key(spec)] = book.judge_case(spec)
+    return cases
 
 
 def _signal_cases(book: Book) -> dict[str, Case]:
@@ -220,7 +226,7 @@ def _distill_cases(book: Book) -> dict[str, Case]:
 def _evaluate_cases(book: Book) -> dict[str, Case]:
     cases: dict[str, Case] = {}
     specs = (spec for spec in book.specs.values() if isinstance(spec, EvaluateSpec))
-    for spec in (spec for spec in specs if not trains(spec.protocol)):
+    for spec in (spec for spec in specs if spec.judge is None):
         subject, key = book.specs[spec.subject], book.evaluate_key(spec)
         trained, width = None, 0
         if isinstance(subject, TrainSpec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -131,18 +132,24 @@ def text(runs: pd.DataFrame, found: pd.DataFrame, weights: pd.DataFrame) -> str:
         first = own.iloc[0]
         arm = str(Arm(first["data"], first["labels"], first["augmented"]))
         about = f"{first['examples']:,} examples, {first['steps']:,} steps, lr {rates}"
-        lines.append(f"  {arm:<38} {mean:6.2f}  [{low:6.2f}, {high:6.2f}]  {about}")
+        lines.append(f"  {arm:<38} {mean:6.2f}  {_between(low, high, '6.2f')}  {about}")
     lines += [
         "",
         "scores (HLR lower is better, the others higher; LRS and ARS of no gain and no loss: 0.2689)",
     ]
     for row in found.to_dict("records"):
         name, mean, low, high = row["quantity"].upper(), row["mean"], row["low"], row["high"]
-        lines.append(f"  {name:<38} {mean:7.4f}  [{low:7.4f}, {high:7.4f}]")
+        lines.append(f"  {name:<38} {mean:7.4f}  {_between(low, high, '7.4f')}")
     if len(weights.columns) > 1:
         lines += ["", "scores by weight, which is arbitrary"]
         lines += [f"  {line}" for line in weights.round(4).to_string(index=False).splitlines()]
     return "\n".join(lines)
+
+
+def _between(low: float, high: float, form: str) -> str:
+    if math.isnan(low):
+        return "[one seed: no interval]"
+    return f"[{low:{form}}, {high:{form}}]"
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
