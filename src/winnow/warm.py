@@ -63,12 +63,17 @@ def main(words: list[str]) -> NoReturn:
     sys.exit(status)
 
 
+def is_possible() -> bool:
+    """Whether jobs of this machine start warm: not with GPUs (CUDA after a fork is not tested), on Linux."""
+    return sys.platform == "linux" and not os.path.exists("/dev/nvidiactl")
+
+
 def shell_function(owner: int) -> str:
     """Return the shell's definition of a `python` that starts jobs of process `owner` warm.
 
-    Empty with GPUs (CUDA after a fork is not tested) and outside Linux. Its braces are doubled for Snakemake.
+    Empty where that is not possible. Its braces are doubled for Snakemake.
     """
-    if sys.platform != "linux" or os.path.exists("/dev/nvidiactl"):
+    if not is_possible():
         return ""
     words = shlex.join(
         ["-IS", os.path.abspath(__file__), f"winnow-{owner}-{os.urandom(8).hex()}", str(owner)]

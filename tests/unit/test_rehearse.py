@@ -30,9 +30,11 @@ from winnow.rehearse.book import Book
 from winnow.rehearse.cards import card_names, load_card
 from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, TrainCase
 from winnow.rehearse.check import errors, finished_jobs
+from winnow.rehearse.clock import Watch, imports_watched
 from winnow.rehearse.counting import count_forward, count_pass
 from winnow.rehearse.forecast import Forecast, Forecaster
 from winnow.rehearse.limits import Rule, misfits, read_rule
+from winnow.rehearse.measure import _start
 from winnow.rehearse.measures import Counts, Fit, Measures, StageMeasure, Start, TrainMeasure
 from winnow.rehearse.schedule import Task, longest_path, makespan
 from winnow.rehearse.stages import measure_selection
@@ -238,7 +240,7 @@ def test_what_takes_too_long_to_grow_takes_time_by_the_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cost = {"wall_s": 2.0, "cpu_s": 2.0}
-    monkeypatch.setattr(stages, "run", lambda *_: Ran(tmp_path, {"0": cost, "1": cost}, 5.0))
+    monkeypatch.setattr(stages, "run", lambda *_: Ran(tmp_path, {"0": cost, "1": cost}, 5.0, 0.0))
     grown = stages._grow(tmp_path, lambda *_: prepare_spec(), lambda _: None, "cpu", 1.0, least=4, most=4000)
     assert [n for n, _ in grown.memory] == [4]
     assert stages._summary(grown).seconds.at(4000) == pytest.approx(2000)
@@ -253,7 +255,7 @@ def test_what_grows_fast_stops_before_it_takes_minutes(
 
     def ran(_: Path, spec: PrepareSpec, *__: object) -> Ran:
         seconds = 1e-3 * (spec.entry["splits"]["train"] / 64) ** 3
-        return Ran(tmp_path, {seed: {"wall_s": seconds, "cpu_s": seconds} for seed in "01"}, seconds)
+        return Ran(tmp_path, {seed: {"wall_s": seconds, "cpu_s": seconds} for seed in "01"}, seconds, 0.0)
 
     monkeypatch.setattr(stages, "run", ran)
     grown = stages._grow(
@@ -274,7 +276,7 @@ def test_a_share_between_two_that_were_rehearsed_lies_between_them() -> None:
     assert book.stage_measure(chosen) is None
     for fraction, seconds in ((0.1, 2.0), (0.5, 6.0)):
         fit = Fit(((EXAMPLES, seconds),))
-        book.measures.stages[book.select_key(spec(fraction))] = StageMeasure(0, 0, fit, fit, fit, 0)
+        book.measures.stages[book.select_key(spec(fraction))] = StageMeasure(0, 0, 0, fit, fit, fit, 0)
     book.measures.fractions[book.family(chosen)] = (0.1, 0.5)
     found = book.stage_measure(chosen)
     assert found is not None and found.seconds.at(EXAMPLES) == pytest.approx(4)
@@ -430,6 +432,41 @@ def test_files_of_a_finished_selection_are_those_of_the_forecast(tmp_path: Path)
     )  # fmt: skip
     done = run(tmp_path, spec, filling(select_all), "cpu")
     assert found.fixed_files + 2 * found.files.at(n) == pytest.approx(done.bytes_of("**/*"), rel=0.1)
+
+
+def test_where_jobs_start_warm_libraries_are_not_paid_for(tmp_path: Path) -> None:
+    spec, book = train_spec(), book_of()
+    found = measured(book, spec, tmp_path)
+    book.measures.train[book.train_key(spec)] = replace(found, first_s=5.0, imported_s=4.0, overhead_s=0.5)
+    cold = Forecaster(book).one("train/a", spec)
+    book.measures.starts = {**STARTS, "train": Start(1.0, 1e8, warm_s=0.25)}
+    warm = Forecaster(book).one("train/a", spec)
+    assert cold.wall_s - warm.wall_s == pytest.approx(4.0)
+    assert (cold.start_s, warm.start_s) == (1.0, 0.25)
+
+
+def test_imports_of_libraries_are_watched_once_and_ours_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_inner.py").write_text("import time; time.sleep(0.01); sum(range(2_000_000))")
+    (tmp_path / "slow_outer.py").write_text("import slow_inner; sum(range(2_000_000))")
+    monkeypatch.syspath_prepend(tmp_path)
+    watch = Watch()
+    with imports_watched() as imported:
+        import slow_outer  # noqa: F401
+
+        sum(range(2_000_000))
+        import winnow.rehearse.clock
+    assert 0 < imported.seconds < watch.seconds
+    with imports_watched() as again:
+        import winnow.rehearse.clock  # noqa: F401
+    assert again.seconds == 0
+
+
+def test_a_job_that_starts_warm_is_timed_through_the_server(tmp_path: Path) -> None:
+    start = _start("winnow.store", tmp_path, warm_jobs=True)
+    assert start.warm_s is not None and 0 < start.warm_s < 60 and start.memory > 1e6
+    assert _start("winnow.store", tmp_path, warm_jobs=False).warm_s is None
 
 
 def test_errors_are_relative_to_what_finished_jobs_recorded(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from winnow.distill.engine.view import DistillView
 from winnow.plan.specs import Plugged
 from winnow.registry import Params
 from winnow.rehearse.cases import DistillCase
-from winnow.rehearse.clock import Watch, forget_peak, peak_memory
+from winnow.rehearse.clock import Imported, Watch, forget_peak, imports_watched, peak_memory
 from winnow.rehearse.counting import Tally
 from winnow.rehearse.measures import Counts, DistillMeasure
 from winnow.rehearse.training import seconds_of
@@ -54,13 +54,14 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one small run showed: seconds before the loop, per iteration and of the first one; its counts; the
-    iterations of a whole run for each that its parameter names.
+    """What one small run showed: seconds before the loop, per iteration, of the first one and of imports; its
+    counts; the iterations of a whole run for each that its parameter names.
     """
 
     before_s: float
     step_s: float
     first_s: float
+    imported_s: float
     counts: Counts
     rounds: float
 
@@ -119,7 +120,8 @@ class _Box:
         )
         return DistillMeasure(
             how="scaled" if self.timed else "counted",
-            first_s=max(0.0, corner.first_s - corner.step_s),
+            first_s=max(0.0, corner.first_s - corner.step_s) + corner.imported_s,
+            imported_s=corner.imported_s,
             repetition_s=corner.before_s * self.case.budget / least,
             steps=round(corner.rounds * self.params.iterations),  # type: ignore[attr-defined]
             step_s=followed(lambda seen: seen.step_s),
@@ -140,11 +142,13 @@ class _Box:
     def _without_loop(self, function: Callable[..., Any]) -> DistillMeasure:
         """Return the costs of a method that learns nothing, which is run as it is."""
         watch = Watch()
-        function(self.params, self._starting(self.case.budget))
-        seconds = watch.seconds
+        with imports_watched() as imported:
+            function(self.params, self._starting(self.case.budget))
+        seconds = max(0.0, watch.seconds - imported.seconds)
         return DistillMeasure(
             how="measured",
-            first_s=0.0,
+            first_s=imported.seconds,
+            imported_s=imported.seconds,
             repetition_s=seconds,
             steps=0,
             step_s=0.0,
@@ -181,34 +185,38 @@ class _Box:
     def _iterate(self, function: Callable[..., Any], budget: int, small: dict[str, Any]) -> _Seen | None:
         params = self.params.model_copy(update={k: v for k, v in small.items() if k in self._fields})
         found: list[_Seen] = []
-        begun = Watch()
+        with contextlib.ExitStack() as stack:
+            imported, begun = stack.enter_context(imports_watched()), Watch()
 
-        def few(loop: Loop) -> Tensor:
-            before = begun.seconds
-            loop.carried = {"wall_s": 0.0, "cpu_s": 0.0}
-            found.append(self._steps(loop, before))
-            raise _Stopped
+            def few(loop: Loop) -> Tensor:
+                before = max(0.0, begun.seconds - imported.seconds)
+                loop.carried = {"wall_s": 0.0, "cpu_s": 0.0}
+                found.append(self._steps(loop, before, imported))
+                raise _Stopped
 
-        with mock.patch.object(Loop, "run", few), contextlib.suppress(_Stopped):
+            stack.enter_context(contextlib.suppress(_Stopped))
+            stack.enter_context(mock.patch.object(Loop, "run", few))
             function(params, self._starting(budget))
         return found[0] if found else None
 
-    def _steps(self, loop: Loop, before: float) -> _Seen:
+    def _steps(self, loop: Loop, before: float, imported: Imported) -> _Seen:
         rows = torch.arange(1, device=loop.device)
         often = getattr(self.params, "cluster_every", None)
         if not self.timed:
             counts = _counted(loop, 1)
             if often:
                 counts = counts.plus(_counted(loop, often), self._share(often))
-            return _Seen(before, 0.0, 0.0, counts, self._rounds(loop))
+            return _Seen(before, 0.0, 0.0, imported.seconds, counts, self._rounds(loop))
+        earlier = imported.seconds
         times = [seconds_of(lambda: loop._step(0, rows), loop.device)]
+        first = max(0.0, times[0] - (imported.seconds - earlier))
         while len(times) < 3 or (sum(times) < self.budget_s / 5 and len(times) < 8):
             times.append(seconds_of(lambda: loop._step(len(times), rows), loop.device))
         step = min(times[1:])
         if often:
             look = seconds_of(lambda: loop._step(often, rows), loop.device)
             step += max(0.0, look - step) * self._share(often)
-        return _Seen(before, step, times[0], Counts(), self._rounds(loop))
+        return _Seen(before, step, first, imported.seconds, Counts(), self._rounds(loop))
 
     def _share(self, often: int) -> float:
         """Return what an iteration takes of a look at all real images, which are more than here."""

@@ -22,7 +22,7 @@ from winnow.plan.specs import (
 from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models
 from winnow.rehearse.cards import Card
 from winnow.rehearse.contests import trainings_of
-from winnow.rehearse.measures import TrainMeasure
+from winnow.rehearse.measures import DistillMeasure, StageMeasure, TrainMeasure
 
 SELECTION_LIMIT = 3 * 2.0 * 2**30
 """Selections cut their work so that up to three arrays of `View.memory_gb` live at once."""
@@ -119,7 +119,7 @@ class Forecaster:
             host, device = measure.memory + 2 * images, images + (measure.device or tensors)
         return self._forecast(
             reference,
-            wall_s=measure.first_s + measure.overhead_s + reading + len(spec.seeds) * each,
+            wall_s=self._once(spec, measure) + reading + len(spec.seeds) * each,
             host=host,
             device=device,
             files=measure.fixed_files + len(spec.seeds) * files,
@@ -166,7 +166,7 @@ class Forecaster:
             how = model.how
         return self._forecast(
             reference,
-            wall_s=measure.first_s + measure.overhead_s + len(spec.seeds) * each,
+            wall_s=self._once(spec, measure) + len(spec.seeds) * each,
             host=host,
             device=None,
             files=measure.fixed_files + len(spec.seeds) * files,
@@ -180,7 +180,7 @@ class Forecaster:
         each = measure.repetition_s + measure.steps * step_s
         return self._forecast(
             reference,
-            wall_s=measure.first_s + len(spec.seeds) * each,
+            wall_s=self._once(spec, measure) + len(spec.seeds) * each,
             host=measure.memory + images,
             device=None if self.card is None else measure.device + images,
             files=len(spec.seeds) * measure.files,
@@ -204,7 +204,7 @@ class Forecaster:
         own = 0.0 if self.card is None and measure.device is None else measure.device or tensors
         return self._forecast(
             reference,
-            wall_s=measure.first_s + measure.overhead_s + len(spec.seeds) * each,
+            wall_s=self._once(spec, measure) + len(spec.seeds) * each,
             host=measure.memory + 2 * images + (0.0 if own else tensors),
             device=images + own if own else None,
             files=measure.fixed_files + 1e4 * len(spec.seeds),
@@ -230,11 +230,18 @@ class Forecaster:
             files, host = published * SHARDED_PAIR_BYTES, host + published * SHARDED_PAIR_MEMORY
         return self._forecast(reference, wall_s=wall_s, host=host, device=None, files=files, how="assumed")
 
+    def _once(self, spec: Spec, measure: TrainMeasure | StageMeasure | DistillMeasure) -> float:
+        """Return the seconds beside all repetitions; libraries count where a job starts from nothing."""
+        once = measure.first_s + (0.0 if isinstance(measure, DistillMeasure) else measure.overhead_s)
+        is_warm = self.book.measures.starts[spec.stage].warm_s is not None
+        return max(0.0, once - measure.imported_s) if is_warm else once
+
     def _forecast(
         self, reference: Ref, *, wall_s: float, host: float, device: float | None, files: float, how: str
     ) -> Forecast:
         stage = reference.split("/")[0]
-        start_s = self.book.measures.starts[stage].seconds
+        start = self.book.measures.starts[stage]
+        start_s = start.seconds if start.warm_s is None else start.warm_s
         if self.card is not None and device is not None:
             start_s += self.card.assumed.start_s
             host += self.card.assumed.host_gb * 1e9

@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from winnow import warm
 from winnow.canonical import sha256_file
 from winnow.errors import UserError
 from winnow.plan.code import SOURCE
@@ -56,7 +57,10 @@ def rehearse(
             tempfile.TemporaryDirectory(prefix="winnow-rehearsal-") as folder,
             _Stage(book, processes, (Path(folder), device, budget_s, timed)) as stage,
         ):
-            book.measures.starts = {name: _start(module) for name, module in MODULES.items()}
+            warm_jobs = timed and warm.is_possible()
+            book.measures.starts = {
+                name: _start(module, Path(folder), warm_jobs) for name, module in MODULES.items()
+            }
             book.measures.hash_rate = _hash_rate(Path(folder))
             stage.play("train", _train_cases(book))
             while cases := _signal_cases(book):
@@ -120,25 +124,39 @@ def _families(cases: Mapping[str, Case]) -> Iterable[list[tuple[str, Case]]]:
 
 def _share_first(book: Book, cases: Mapping[str, Case]) -> None:
     """Give all cases of a plugin what its first one took at first use; the others came after it."""
-    first: dict[str, float] = defaultdict(float)
+    first: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
     known: dict[str, Any] = {**book.measures.train, **book.measures.stages, **book.measures.distill}
     for key, case in cases.items():
         if key in known:
-            first[plugin_of(case)] = max(first[plugin_of(case)], known[key].first_s)
+            own = (known[key].first_s, known[key].imported_s)
+            first[plugin_of(case)] = max(first[plugin_of(case)], own)
     for key, case in cases.items():
         if key in known:
-            book.measures.enter(key, replace(known[key], first_s=first[plugin_of(case)]))
+            first_s, imported_s = first[plugin_of(case)]
+            book.measures.enter(key, replace(known[key], first_s=first_s, imported_s=imported_s))
 
 
-def _start(module: str) -> Start:
-    """Time a process that imports what a stage's script imports, and does nothing."""
-    words = f"import winnow.stage, {module}, winnow.rehearse.clock as c; print(c.peak_memory())"
-    watch = Watch()
+def _start(module: str, folder: Path, warm_jobs: bool) -> Start:
+    """Time a process that imports what a stage's script imports, and does nothing.
+
+    warm_jobs: time too how long that takes where another one has loaded the libraries before.
+    """
+    script = folder / "start.py"
+    script.write_text(f"import winnow.stage, {module}, winnow.rehearse.clock as c; print(c.peak_memory())")
     environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    done = subprocess.run(
-        [sys.executable, "-c", words], capture_output=True, text=True, check=True, env=environment
-    )
-    return Start(watch.seconds, float(done.stdout))
+
+    def seconds(*through: str) -> tuple[float, float]:
+        words = [sys.executable, *through, str(script)]
+        watch = Watch()
+        done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+        return (watch.wall if through else watch.seconds), float(done.stdout)
+
+    cold_s, memory = seconds()
+    if not warm_jobs:
+        return Start(cold_s, memory)
+    server = ("-IS", warm.__file__, f"winnow-rehearsal-{os.getpid()}", str(os.getpid()))
+    seconds(*server)
+    return Start(cold_s, memory, min(seconds(*server)[0] for _ in range(3)))
 
 
 def _hash_rate(folder: Path) -> float:

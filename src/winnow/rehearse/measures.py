@@ -77,17 +77,21 @@ class Counts:
 
 @dataclass(frozen=True)
 class Start:
-    """A process of a stage before it does anything: seconds and peak resident bytes."""
+    """A process of a stage before it does anything: seconds and peak resident bytes; seconds where libraries
+    are loaded before, if jobs start so on this machine.
+    """
 
     seconds: float
     memory: float
+    warm_s: float | None = None
 
 
 @dataclass(frozen=True)
 class TrainMeasure:
     """One trainer with one model, image shape and batch size of `batch` rows.
 
-    Times are of this machine. `first_s`: once per job, what is imported and set up at first use.
+    Times are of this machine. `first_s`: once per job, what is imported and set up at first use; `imported_s`
+    is what the imports take of it and of `overhead_s`.
     `repetition_s`: building and saving a model. A step of b rows takes `step_s + b * row_s`, an image's
     forward pass, which gives `width` features, `forward_s`. `step` and `forward` count the work of a step of
     the full batch and of one image's forward pass. `precision` is the trainer's own word, `precision_here`
@@ -98,6 +102,7 @@ class TrainMeasure:
     how: How
     batch: int
     first_s: float
+    imported_s: float
     repetition_s: float
     overhead_s: float
     step_s: float
@@ -132,6 +137,7 @@ class DistillMeasure:
 
     how: How
     first_s: float
+    imported_s: float
     repetition_s: float
     steps: int
     step_s: float
@@ -151,6 +157,7 @@ class StageMeasure:
     """
 
     first_s: float
+    imported_s: float
     overhead_s: float
     seconds: Fit
     memory: Fit

@@ -61,7 +61,7 @@ def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float, 
     values = np.load(grown.last.folder / "s0" / "signal.npy", mmap_mode="r", allow_pickle=False)
     limits = (float(values.min()), float(values.max()))
     found = _summary(grown, columns=values.shape[1:], dtype=str(values.dtype), range=limits)
-    return replace(found, first_s=found.first_s + texts.imported)
+    return texts.added(found)
 
 
 def measure_selection(case: SelectCase, store: Path, device: str, budget_s: float) -> StageMeasure:
@@ -126,8 +126,7 @@ def measure_evaluation(
     if encodes:
         _grow_probe(grown, case, store, plugin, params, budget_s)
         grown.seconds = [(n, seconds + texts.owed / len(spec.seeds)) for n, seconds in grown.seconds]
-    found = _summary(grown)
-    return replace(found, first_s=found.first_s + texts.imported)
+    return texts.added(_summary(grown))
 
 
 @contextlib.contextmanager
@@ -159,6 +158,11 @@ class _Texts:
 
     owed: float = 0.0
     imported: float = 0.0
+
+    def added(self, found: StageMeasure) -> StageMeasure:
+        """Return a measure with what the imports took."""
+        first_s, imported_s = found.first_s + self.imported, found.imported_s + self.imported
+        return replace(found, first_s=first_s, imported_s=imported_s)
 
 
 @contextlib.contextmanager
@@ -298,6 +302,7 @@ def _summary(grown: _Grown, **more: Any) -> StageMeasure:
     assert grown.first is not None
     return StageMeasure(
         first_s=max(0.0, grown.first.cost("0") - grown.first.cost("1")),
+        imported_s=grown.first.imported_s,
         overhead_s=grown.first.overhead_s,
         seconds=Fit(tuple(grown.seconds)),
         memory=Fit(tuple(grown.memory)),

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from winnow.plan.specs import Ref, Spec
-from winnow.rehearse.clock import Watch, quiet
+from winnow.rehearse.clock import Watch, imports_watched, quiet
 from winnow.rehearse.measures import StageMeasure
 from winnow.stage import Job
 from winnow.store import building, read_json, save_array, write_json
@@ -44,11 +44,12 @@ def without_pixels(look: Look) -> Look:
 
 @dataclass(frozen=True)
 class Ran:
-    """A finished stand-in job: its folder, the costs of its repetitions, and its seconds."""
+    """A finished stand-in job: its folder, the costs of its repetitions, its seconds, those of imports."""
 
     folder: Path
     costs: dict[str, dict[str, float]]
     seconds: float
+    imported_s: float
 
     def cost(self, repetition: str) -> float:
         return quiet(self.costs[repetition])
@@ -66,9 +67,11 @@ def run(store: Path, spec: Spec, stage: Callable[[Job[Any]], None], device: str)
     """Run one job of a stage on the stand-in store, as its script does."""
     job: Job[Any] = Job(spec, store, store / spec.stage / spec.id(), "rehearsal", device)
     watch = Watch()
-    stage(job)
+    with imports_watched() as imported:
+        stage(job)
     seconds = watch.seconds
-    return Ran(job.output, read_json(job.output / "provenance.json")["costs"], seconds)
+    costs = read_json(job.output / "provenance.json")["costs"]
+    return Ran(job.output, costs, seconds, imported.seconds)
 
 
 def filling(stage: Callable[[Any, Any], None]) -> Callable[[Job[Any]], None]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from winnow import registry
 from winnow.models.engine.blocks import feature_width
 from winnow.rehearse.cases import EXAMPLES, TrainCase
-from winnow.rehearse.clock import Watch, peak_memory
+from winnow.rehearse.clock import Watch, imports_watched, peak_memory
 from winnow.rehearse.counting import Shapes, Tally, bytes_of, count_forward, count_pass
 from winnow.rehearse.measures import Counts, Fit, How, TrainMeasure
 from winnow.rehearse.standin import TEST, Ran, make_data, run
@@ -79,12 +79,14 @@ def measure_training(
     here = "fp32" if loop.dtype is None else "bf16"
     work = counted[here][0]
     step = _repeated(work, passes) + _repeated(preparation.times(case.batch_size / FEW), passes) + optimising
-    how, step_s, row_s, first_step_s = _time(case, step, device, budget_s if timed else 0.0)
+    with imports_watched() as imported:
+        how, step_s, row_s, first_step_s = _time(case, step, device, budget_s if timed else 0.0)
     forward_s = _time_forward(bare, shape[1:], forward, device, budget_s)
     return TrainMeasure(
         how=how,
         batch=case.batch_size,
         first_s=max(0.0, ran.cost("0") - ran.cost("1")) + first_step_s if is_first else 0.0,
+        imported_s=ran.imported_s + imported.seconds if is_first else 0.0,
         repetition_s=ran.cost("1"),
         overhead_s=ran.overhead_s,
         step_s=step_s,
@@ -122,6 +124,7 @@ def _closed_form(case: TrainCase, store: Path, device_name: str, ran: Ran, is_fi
         how="scaled",
         batch=case.batch_size,
         first_s=max(0.0, ran.cost("0") - ran.cost("1")) if is_first else 0.0,
+        imported_s=ran.imported_s if is_first else 0.0,
         repetition_s=ran.cost("1"),
         overhead_s=ran.overhead_s,
         step_s=0.0,
