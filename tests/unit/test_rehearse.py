@@ -29,7 +29,7 @@ from winnow.rehearse import stages
 from winnow.rehearse.book import Book
 from winnow.rehearse.cards import card_names, load_card
 from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, TrainCase
-from winnow.rehearse.check import errors, finished_jobs
+from winnow.rehearse.check import errors, finished_jobs, pairs
 from winnow.rehearse.clock import Watch, imports_watched
 from winnow.rehearse.counting import count_forward, count_pass
 from winnow.rehearse.forecast import Forecast, Forecaster
@@ -487,7 +487,7 @@ def test_errors_are_relative_to_what_finished_jobs_recorded(tmp_path: Path) -> N
     done = finished_jobs(tmp_path)
     assert set(done) == set(references)
     jobs = [forecast(name, hours=2.0 if name.startswith("train") else 1.0) for name in references]
-    found = {(e.quantity, e.stage): e for e in errors(jobs, done, tmp_path / "benchmarks")}
+    found = {(e.quantity, e.stage): e for e in errors(pairs(jobs, done, tmp_path / "benchmarks"))}
     assert found["time in the job", "train"].median == pytest.approx(1)
     assert found["time in the job", "prepare"].median == 0
     assert found["time in the job", "all"].ratio == pytest.approx(7 / 4)

@@ -89,18 +89,36 @@ def _finished(folder: Path, kind: type[Spec]) -> Finished | None:
         return None
 
 
-def errors(forecasts: Iterable[Forecast], actual: Mapping[Ref, Finished], benchmarks: Path) -> list[Errors]:
-    """Return the errors per stage and for all jobs, of each quantity that was recorded.
+@dataclass(frozen=True)
+class Pair:
+    """A forecast beside what a job recorded, in seconds or bytes.
 
     `time in the job` is the provenance's wall time, `time of the job` that of the whole process as Snakemake
-    saw it (in `benchmarks`).
+    saw it.
     """
-    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for job in forecasts:
-        for quantity, forecast, real in _quantities(job, actual[job.reference], benchmarks):
-            for stage in (job.stage, "all"):
-                pairs.setdefault((quantity, stage), []).append((forecast, real))
-    return [_errors(stage, quantity, found) for (quantity, stage), found in pairs.items()]
+
+    job: Ref
+    quantity: str
+    forecast: float
+    actual: float
+
+
+def pairs(forecasts: Iterable[Forecast], actual: Mapping[Ref, Finished], benchmarks: Path) -> list[Pair]:
+    """Return all that jobs recorded beside their forecasts; benchmarks: the folder of Snakemake's files."""
+    return [
+        Pair(job.reference, quantity, forecast, real)
+        for job in forecasts
+        for quantity, forecast, real in _quantities(job, actual[job.reference], benchmarks)
+    ]
+
+
+def errors(found: Iterable[Pair]) -> list[Errors]:
+    """Return the errors per stage and for all jobs, of each quantity that was recorded."""
+    groups: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for pair in found:
+        for stage in (pair.job.split("/")[0], "all"):
+            groups.setdefault((pair.quantity, stage), []).append((pair.forecast, pair.actual))
+    return [_errors(stage, quantity, group) for (quantity, stage), group in groups.items()]
 
 
 def _quantities(job: Forecast, done: Finished, benchmarks: Path) -> Iterable[tuple[str, float, float]]:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from winnow.plan.plan import STAGES, Plan
 from winnow.plan.specs import Ref, Spec
 from winnow.rehearse.book import Book
 from winnow.rehearse.cards import Card, load_card
-from winnow.rehearse.check import Errors, errors, finished_jobs
+from winnow.rehearse.check import Errors, Pair, errors, finished_jobs, pairs
 from winnow.rehearse.forecast import Forecast, Forecaster
 from winnow.rehearse.limits import Misfit, misfits, read_rule
 from winnow.rehearse.measure import rehearse
@@ -72,7 +72,8 @@ def check(plan: Plan, options: Options) -> None:
     done = finished_jobs(store)
     book = _measured({reference: job.spec for reference, job in done.items()}, plan.config.device, options)
     forecasts = list(Forecaster(book).all())
-    found = errors(forecasts, done, store / "benchmarks")
+    beside = pairs(forecasts, done, store / "benchmarks")
+    found = errors(beside)
     print(f"{len(forecasts)} finished jobs of {store}: relative error of the forecasts\n")
     print(f"{'quantity':<18}{'stage':<12}{'jobs':>6}{'median':>9}{'90 %':>9}{'sum / actual sum':>18}")
     for error in sorted(found, key=_in_order):
@@ -83,7 +84,8 @@ def check(plan: Plan, options: Options) -> None:
     text = json.dumps([asdict(error) for error in found], indent=1) + "\n"
     options.output.mkdir(parents=True, exist_ok=True)
     write_atomic(options.output / "check.json", text.encode())
-    print(f"\nwritten: {options.output}/check.json")
+    _write_csv(options.output / "check.csv", Pair, beside)
+    print(f"\nwritten: {options.output}/check.json, and check.csv with a row per job")
 
 
 def _in_order(error: Errors) -> tuple[str, int]:
@@ -173,8 +175,12 @@ def _write(
         "jobs": [asdict(job) for job in forecasts],
     }
     write_atomic(output / "rehearsal.json", (json.dumps(listed, indent=1) + "\n").encode())
+    _write_csv(output / "rehearsal.csv", Row, table)
+
+
+def _write_csv(path: Path, kind: type[Row | Pair], table: Iterable[Row | Pair]) -> None:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(Row.__dataclass_fields__), lineterminator="\n")
+    writer = csv.DictWriter(buffer, [field.name for field in fields(kind)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in table)
-    write_atomic(output / "rehearsal.csv", buffer.getvalue().encode())
+    write_atomic(path, buffer.getvalue().encode())
