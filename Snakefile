@@ -6,6 +6,7 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/crawl.smk"
+include: "rules/hub.smk"
 include: "rules/prepare.smk"
 include: "rules/train.smk"
 include: "rules/signals.smk"
@@ -28,6 +29,7 @@ localrules:
     download,
     fetch,
     crawl,
+    hub,
     collect,
     gather,
     evidence,

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from winnow.data.crawl import damaged_shards
 from winnow.data.download import is_right
+from winnow.data.hub import damaged_files
 from winnow.errors import run_main
 from winnow.locks import share_with_group
-from winnow.plan.catalogue import CRAWLED, FileEntry
+from winnow.plan.catalogue import CRAWLED, HUBBED, FileEntry
 from winnow.plan.garbage import drop_download, remove
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.settings import add_settings, read_settings
@@ -39,11 +40,13 @@ def files(plan: Plan) -> Iterator[tuple[FileEntry, Path]]:
 
 
 def shards(plan: Plan) -> dict[Path, str]:
-    """Return what has to go so that damaged shards of crawls are fetched anew, with the reason."""
+    """Return what has to go so that damaged shards are fetched anew, with the reason."""
     found = {}
     places = (place for dataset in plan.datasets for place in plan.target_places(dataset))
-    for manifest in (place for place in places if place.name == CRAWLED and place.is_file()):
-        damaged = dict.fromkeys(damaged_shards(manifest), "its shard is not the one that was verified")
+    readers = {CRAWLED: damaged_shards, HUBBED: damaged_files}
+    for manifest in (place for place in places if place.name in readers and place.is_file()):
+        wrong = readers[manifest.name](manifest)
+        damaged = dict.fromkeys(wrong, "its shard is not the one that was verified")
         found |= damaged | ({manifest: "a shard of it is damaged"} if damaged else {})
     return found
 

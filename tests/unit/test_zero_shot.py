@@ -111,7 +111,9 @@ def test_other_datasets_are_resized_and_named_by_their_own_classes() -> None:
     large = np.zeros((12, 16, 16, 3), np.uint8)
     large[np.arange(12), :, :, labels] = 200
     large[9:] = 0  # black: the first class
-    other = SimpleNamespace(classes=("r", "g", "b"), images=lambda _: large, labels=lambda _: labels)
+    other = SimpleNamespace(
+        kind="images", classes=("r", "g", "b"), images=lambda _: large, labels=lambda _: labels
+    )
     view = view_of(name="x", shape=(8, 8, 3), has_labels=lambda _: False, images=lambda _: large)
     found = zero_shot.evaluate(zero_shot.ZeroShotParams(), replace(view, transfer={"other": other}))
     right = pytest.approx((9 + 1) / 12)

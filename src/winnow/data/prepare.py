@@ -51,9 +51,15 @@ def prepare(
     whitened data `whitening.npy`, see `whitening_of`, of the training images. Images that stay in shards are
     not written: in place of their array, `<split>_shards.parquet` says where they lie. Peak memory: one batch
     of images, all labels and tables; to whiten, a few matrices of (h w c)^2.
+    Of data of kind `benchmark` there is `dataset.json` alone: their images stay as they are published.
     Raises `UserError` if the files are not what the entry states.
     """
     limits = limits or {}
+    if entry.kind == "benchmark":
+        _check_there(entry, files)
+        facts = reader_module(entry.reader).describe(entry, files)
+        (out / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        return
     _check_inputs(entry, files, limits, pool)
     writers = {str(split): SplitWriter(entry, split, n, out) for split, n in entry.splits.items()}
     classes: tuple[str, ...] = ()
@@ -85,11 +91,7 @@ def prepare(
 def _check_inputs(
     entry: DatasetEntry, files: dict[str, Path], limits: dict[str, int], pool: Sequence[str]
 ) -> None:
-    for name in entry.sources():
-        if name not in files or not files[name].is_file():
-            raise UserError(
-                f"{entry.name}: the file '{files.get(name, name)}' is missing; download it first."
-            )
+    _check_there(entry, files)
     counts = {str(split): n for split, n in entry.splits.items()}
     for key, names in (("limits", limits), ("pool", pool)):
         for split in names:
@@ -99,6 +101,14 @@ def _check_inputs(
         if not 1 <= keep <= counts[split]:
             accepted = f"Accepted: 1 to {counts[split]}."
             raise UserError(f"{entry.name}: limits.{split}: {keep} examples cannot be kept. {accepted}")
+
+
+def _check_there(entry: DatasetEntry, files: dict[str, Path]) -> None:
+    for name in entry.sources():
+        if name not in files or not files[name].is_file():
+            raise UserError(
+                f"{entry.name}: the file '{files.get(name, name)}' is missing; download it first."
+            )
 
 
 def _labels_from(relabel: Relabel, files: dict[str, Path], train: SplitWriter, seed: int) -> Labels:

@@ -3,17 +3,18 @@
 An image has the class whose prompts, averaged over templates, its features are most similar to. Retrieval
 ranks all captions of a split for an image, and all images for a caption; equal captions are equally right,
 so that a product's twin is no mistake. Of a pool without a labelled test split, such as web pairs, the
-zero-shot accuracy is the mean over the datasets of `transfer`. Shifts are measured at every strength, and
-averaged over all of them.
+zero-shot accuracy is the mean over the datasets of `transfer`. Of these, data of kind `benchmark` are
+measured by clip-benchmark, with its prompts; other images are resized and have the prompts of `templates`.
+Shifts are measured at every strength, and averaged over all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
@@ -22,6 +23,7 @@ from winnow.train.engine.options import TEMPLATES, Templates
 if TYPE_CHECKING:
     from winnow.evaluate.engine.view import EvaluationView
 
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 STRENGTHS = (1, 2, 3, 4, 5)
 AT_ONCE = 1024
 
@@ -29,7 +31,8 @@ AT_ONCE = 1024
 class ZeroShotParams(Params):
     """top: k of the top-k accuracies. recall: k of the recalls. splits: measured besides the test split.
 
-    shifted: how many test images the corruptions are measured on, evenly spread over the split.
+    shifted: how many test images the corruptions are measured on, evenly spread over the split. averages:
+    names for means over some datasets of `transfer`, each `<name>_zero_shot_accuracy`.
     """
 
     templates: Templates = TEMPLATES
@@ -38,10 +41,12 @@ class ZeroShotParams(Params):
     corruptions: tuple[Literal["greyscale", "blur", "noise", "crop", "colour"], ...] = ()
     shifted: int = Field(default=1000, ge=1)
     splits: tuple[Literal["validation"], ...] = ()
+    averages: dict[Name, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
 
 
-def needs(_: ZeroShotParams) -> Signals:
-    return {"model": {}}
+def needs(params: ZeroShotParams) -> Signals:
+    averaged = {name for names in params.averages.values() for name in names}
+    return {"model": {}, "transfer": {"test_sets": True, "names": sorted(averaged)}}
 
 
 @plugin(params=ZeroShotParams, needs=needs, source="Radford et al. 2021, arXiv 2103.00020, section 3.1")
@@ -142,8 +147,14 @@ def _transferred(params: ZeroShotParams, view: EvaluationView) -> Iterator[tuple
     """Yield top-1 accuracies on other datasets' test images, resized, and their mean."""
     from winnow.evaluate.engine.corruptions import resized
 
-    values = []
+    values: dict[str, float] = {}
     for name, data in view.transfer.items():
+        if data.kind == "benchmark":
+            assert view.on_test_set is not None
+            found = classification(*view.on_test_set(data), params.top, f"{name}_zero_shot")
+            values[name] = found[f"{name}_zero_shot_accuracy"][0]
+            yield from found.items()
+            continue
         prompts = view.encode_classes(data.classes, params.templates)
         images, labels = data.images("test"), np.asarray(data.labels("test"))
         right = []
@@ -151,10 +162,12 @@ def _transferred(params: ZeroShotParams, view: EvaluationView) -> Iterator[tuple
             part = slice(start, start + AT_ONCE)
             encoded = view.encode_images(resized(np.asarray(images[part]), view.data.shape))
             right.append((encoded @ prompts.T).argmax(axis=1) == labels[part])
-        values.append(float(np.concatenate(right).mean()))
-        yield f"{name}_zero_shot_accuracy", (values[-1], len(labels))
+        values[name] = float(np.concatenate(right).mean())
+        yield f"{name}_zero_shot_accuracy", (values[name], len(labels))
+    for average, names in params.averages.items():
+        yield f"{average}_zero_shot_accuracy", (float(np.mean([values[name] for name in names])), len(names))
     if values:
-        yield "transfer_zero_shot_accuracy", (float(np.mean(values)), len(values))
+        yield "transfer_zero_shot_accuracy", (float(np.mean(list(values.values()))), len(values))
 
 
 def _shifted(

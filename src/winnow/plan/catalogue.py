@@ -143,16 +143,32 @@ class Crawl(Frozen):
         return self
 
 
+HUBBED = "hub.json"
+"""What a fetched test set leaves beside its shards when it is whole."""
+
+
+class Hub(Frozen):
+    """A test set as clip-benchmark publishes it at Hugging Face: its shards, class names and prompts.
+
+    Its files are not listed here: their digests are taken when they come, of the `revision`'s commit.
+    """
+
+    repository: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] = "main"
+    split: Annotated[str, StringConstraints(pattern=r"^[a-z_]+$")] = "test"
+
+
 class DatasetEntry(Frozen):
     """One dataset. `shape` is (height, width, channels) in pixels; `splits` gives the number of examples.
 
     Data of kind `vectors` have float32 arrays in place of images: `shape` is (vectors of an example,
-    dimensions, 1).
+    dimensions, 1). Those of kind `benchmark` are test images of any size, which only models of images and
+    text are measured on.
     """
 
     name: DatasetName
     title: str
-    kind: Literal["images", "pairs", "text", "vectors"]
+    kind: Literal["images", "pairs", "text", "vectors", "benchmark"]
     licence: str
     homepage: Url
     reader: str
@@ -163,15 +179,19 @@ class DatasetEntry(Frozen):
     n_classes: PositiveInt | None = None
     files: tuple[FileEntry, ...] = ()
     crawl: Crawl | None = None
+    hub: Hub | None = None
     relabel: Relabel | None = None
     recaption: Recaption | None = None
     note: str = ""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        if "train" not in self.splits:
-            raise ValueError(f"`splits` lacks 'train'; it gives {', '.join(self.splits) or 'none'}.")
-        if (self.shape is None) != (self.kind == "text"):
+        needed: Split = "test" if self.kind == "benchmark" else "train"
+        if needed not in self.splits:
+            raise ValueError(f"`splits` lacks '{needed}'; it gives {', '.join(self.splits) or 'none'}.")
+        if (self.hub is None) == (self.kind == "benchmark"):
+            raise ValueError("`hub` and kind 'benchmark' go together; give both or none.")
+        if (self.shape is None) != (self.kind in ("text", "benchmark")):
             raise ValueError(f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`.")
         if self.recaption and self.kind != "pairs":
             raise ValueError(f"`recaption` is for data of kind 'pairs'; this is of kind '{self.kind}'.")
@@ -196,15 +216,17 @@ class DatasetEntry(Frozen):
         words["files"] = {"__all__": {"urls", "note", "of"}}
         words |= {"recaption": True} if self.recaption is None else {}
         words["crawl"] = self.crawl is None or {"address"}
+        words |= {"hub": True} if self.hub is None else {}
         return self.model_dump(mode="json", exclude=words)
 
     def sources(self) -> dict[str, str]:
         """Return the files that `prepare` reads: their names, and their places below the data folder.
 
-        Of a crawl that is its manifest, beside which the shards lie.
+        Of a crawl or a test set from a hub that is its manifest, beside which the shards lie.
         """
-        if self.crawl is not None:
-            return {CRAWLED: f"{self.name}/{CRAWLED}"}
+        manifest = CRAWLED if self.crawl else HUBBED if self.hub else None
+        if manifest is not None:
+            return {manifest: f"{self.name}/{manifest}"}
         return {file.name: f"{file.of or self.name}/{file.name}" for file in self.files}
 
 

@@ -362,6 +362,20 @@ class _Grid:
             found[name] = self.graph.add(self.suite.name, spec)
         return found
 
+    def _check_transfer(self, protocol: str, needs: registry.Signals, where: str) -> None:
+        """Check that a protocol can use the datasets of `transfer`, and that those it names are there."""
+        about = needs.get("transfer", {})
+        for name in about.get("names", ()):
+            if name not in self.scale.transfer:
+                raise unknown("dataset", name, self.scale.transfer, f"{where}.params.averages")
+        if not about.get("test_sets", False):
+            sets = [name for name in self.scale.transfer if self.catalogue[name].kind == "benchmark"]
+            if sets:
+                raise UserError(
+                    f"{self.where}.transfer: '{sets[0]}' is for models of images and text, which '{protocol}'"
+                    " is not about; name zero_shot as `evaluation`, or remove it."
+                )
+
     def _check_subject(self, protocol: registry.Plugin, use: Use, stage: str, where: str) -> registry.Signals:
         """Return what a protocol needs, once this kind of artefact and the data are known to have it."""
         needs = protocol.needs(_parameters(protocol, use.params, f"{where}.params"))
@@ -373,6 +387,7 @@ class _Grid:
                 )
             right = "evaluation" if looks_at == ("train",) else "measures"
             raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
+        self._check_transfer(use.name, needs, where)
         regresses = self.scale.targets is not None and stage == "train"
         if regresses and "model" not in needs:
             raise UserError(

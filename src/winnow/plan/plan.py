@@ -109,7 +109,7 @@ class Plan:
         return [str(RESULTS / name) for name in self.download_names(dataset)]
 
     def sources(self, dataset: str) -> list[str]:
-        """Return what the preparation of a dataset reads: its files, or the manifest of its crawl."""
+        """Return what the preparation of a dataset reads: its files, or the manifest of its shards."""
         return [str(RESULTS / "data" / place) for place in self.catalogue[dataset].sources().values()]
 
     def targets(self, dataset: str) -> list[str]:
@@ -133,6 +133,13 @@ class Plan:
         """Return what a crawl depends on: its settings, not where the list is published."""
         entry = self.catalogue[dataset]
         return canonical_json({"dataset": dataset, "crawl": entry.content().get("crawl")})
+
+    def hub_spec(self, dataset: str) -> str:
+        """Return what a fetched test set depends on."""
+        entry = self.catalogue[dataset]
+        if entry.hub is None:
+            raise UserError(f"datasets.yaml: {dataset}: has no `hub`, so there is no test set to fetch.")
+        return canonical_json({"dataset": dataset, "hub": entry.content()["hub"]})
 
     def download_names(self, dataset: str) -> list[str]:
         """Return the paths of a dataset's files below the store."""

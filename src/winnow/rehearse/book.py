@@ -64,7 +64,9 @@ class Book:
     def look(self, reference: Ref) -> Look:
         entry = self.prepared(reference).entry
         pixel_bytes = 4 if entry["kind"] == "vectors" else 1
-        return Look(tuple(entry["shape"]), len(entry["classes"]) or entry["n_classes"] or 1, pixel_bytes)
+        return Look(
+            tuple(entry["shape"] or ()), len(entry["classes"]) or entry["n_classes"] or 1, pixel_bytes
+        )
 
     def sizes(self, reference: Ref) -> dict[str, int]:
         """Return the examples of every split of a prepared dataset."""
@@ -74,6 +76,10 @@ class Book:
         """Return the number of examples that methods choose from."""
         sizes = self.sizes(reference)
         return sum(sizes[split] for split in self.prepared(reference).pool)
+
+    def transferred(self, spec: EvaluateSpec) -> int:
+        """Return the examples of further data that an evaluation measures on."""
+        return sum(self.sizes(reference)["test"] for reference in spec.transfer.values())
 
     def measured(self, reference: Ref) -> int:
         """Return the examples that a trained model is scored on."""

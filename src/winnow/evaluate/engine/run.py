@@ -14,10 +14,10 @@ from winnow.data.dataset import Dataset
 from winnow.data.lazy import ImageSource
 from winnow.errors import UserError
 from winnow.evaluate.engine.view import EvaluationView, Trial
-from winnow.plan.specs import EvaluateSpec
+from winnow.plan.specs import EvaluateSpec, TrainSpec
 from winnow.seeds import generator
 from winnow.stage import Job
-from winnow.store import Artefact, Cost, save_array, verified, write_json
+from winnow.store import Artefact, Cost, read_json, save_array, verified, write_json
 
 
 def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
@@ -40,6 +40,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
                 encode_images=encoders.images,
                 encode_texts=encoders.texts,
                 encode_classes=encoders.classes,
+                on_test_set=encoders.on_test_set,
                 save=lambda name, values, seed=seed: save_array(artefact.folder(seed) / name, values),  # type: ignore[misc]
                 budget=spec.budget,
                 transfer=others,
@@ -85,6 +86,19 @@ class _Encoders:
         if not hasattr(self.model, "text"):
             raise UserError(f"{self.folder}: the model reads no texts; give `training` the trainer clip.")
         return self.model
+
+    @cached_property
+    def published(self) -> Any:
+        from winnow.evaluate.engine.clip_sets import Published
+        from winnow.train.engine.device import pick_device
+
+        spec = TrainSpec.model_validate(read_json(verified(self.folder, "spec.json")))
+        return Published.of(self.towers, spec, self.data, pick_device(self.device_name))
+
+    def on_test_set(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        from winnow.evaluate.engine.clip_sets import zero_shot
+
+        return zero_shot(self.published, data)
 
     def split(self, name: str) -> np.ndarray:
         return self.images(self.data.images(name))

@@ -42,7 +42,8 @@ class EvaluationView:
     generator of this repetition's validation split, the same for every arm. encode: frozen features of a
     split by the trained encoder, (n, d) float32 (protocols that need `model`); encode_images: the same of
     uint8 images (n, h, w, c). Of image-text models they have norm 1, and encode_texts: features of texts;
-    encode_classes: of named classes by templates, in the same space. transfer: further datasets to be
+    encode_classes: of named classes by templates, in the same space. on_test_set: scores for the
+    classes, and labels, of further data of kind `benchmark`. transfer: further datasets to be
     measured on, by name. save: keeps an array beside the metrics, under a file name. budget: how many
     examples of a selection's full ordering were taken, or None where it is cut already; of the data
     themselves, how many to draw. trial: for protocols that need `judge`.
@@ -59,3 +60,4 @@ class EvaluationView:
     budget: int | None = None
     transfer: Mapping[str, Dataset] = field(default_factory=dict)
     trial: Trial | None = None
+    on_test_set: Callable[[Dataset], tuple[np.ndarray, np.ndarray]] | None = None

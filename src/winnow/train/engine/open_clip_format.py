@@ -29,6 +29,11 @@ def export(artefact: Path, seed: int, out: Path) -> None:
     towers = load_trained(artefact, seed, data)
     if not isinstance(towers, Towers):
         raise UserError(f"{artefact}: not an image-text model; name a training by the trainer clip.")
+    write_model(towers, spec, data, out)
+
+
+def write_model(towers: Towers, spec: TrainSpec, data: Dataset, out: Path) -> None:
+    """Write trained towers; spec: their training. data: what it was on, whose statistics they expect."""
     params = ClipModelParams(**spec.model.params)
     out.mkdir(parents=True, exist_ok=True)
     weights = {_name(name): value.contiguous() for name, value in towers.state_dict().items()}
