@@ -57,8 +57,9 @@ class Schedule:
 class Passes:
     """Which rows each step shows: epoch after epoch, each in a random order of its own.
 
-    The n rows are `rounds` parts of equal size; epoch e shows part e % rounds. `drop_last` leaves out
-    the rows of an epoch that fill no batch. All draws depend on (root seed, repetition, context) and
+    The n rows are `rounds` parts of equal size; epoch e shows part e % rounds. Its batches are as equal as can
+    be: a small one at the end would be an update by few examples, the last one before the test, and costs points
+    of accuracy. `drop_last` leaves out the rows of an epoch that fill no batch instead. All draws depend on (root seed, repetition, context) and
     the epoch or step alone: a resumed run repeats exactly what an uninterrupted one does.
     """
 
@@ -93,9 +94,8 @@ class Passes:
     def place(self, step: int) -> tuple[int, slice]:
         """Return the epoch of a step, and where in the epoch's order its batch lies."""
         epoch, batch = divmod(step, self.per_epoch)
-        size = min(self.batch_size, self.part)
-        is_rest = batch + 1 == self.per_epoch and not self.drop_last
-        return epoch, slice(batch * size, self.part if is_rest else (batch + 1) * size)
+        shown = min(self.batch_size, self.part) * self.per_epoch if self.drop_last else self.part
+        return epoch, slice(*(place * shown // self.per_epoch for place in (batch, batch + 1)))
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[int, Tensor]]:
         """Yield (step, rows) for the steps from `start` to before `stop`."""
