@@ -57,10 +57,11 @@ class Schedule:
 class Passes:
     """Which rows each step shows: epoch after epoch, each in a random order of its own.
 
-    The n rows are `rounds` parts of equal size; epoch e shows part e % rounds. Its batches are as equal as can
-    be: a small one at the end would be an update by few examples, the last one before the test, and costs points
-    of accuracy. `drop_last` leaves out the rows of an epoch that fill no batch instead. All draws depend on (root seed, repetition, context) and
-    the epoch or step alone: a resumed run repeats exactly what an uninterrupted one does.
+    The n rows are `rounds` parts of equal size; epoch e shows part e % rounds. Its batches are as equal as
+    can be: a small one at the end would be an update by few examples, the last one before the test, and cost
+    points of accuracy. `drop_last` leaves out the rows of an epoch that fill no batch instead. All draws
+    depend on (root seed, repetition, context) and the epoch or step alone: a resumed run repeats exactly what
+    an uninterrupted one does.
     """
 
     n: int
