@@ -470,6 +470,61 @@ def test_folders_alone_give_sorted_classes_and_resizing_is_asked_for(
     assert train.images.shape == (2, 4, 6, 3)
 
 
+def photographs(tmp_path: Path, **changes: str) -> dict[str, Path]:
+    """Return an archive of five photographs and the files with their captions, as Flickr's sets have them."""
+    levels = {"c": 50, "a": 60, "b": 70, "e": 80, "d": 90}
+    images = {f"Images/{name}.jpg": encoded(flat(level, 8), "JPEG") for name, level in levels.items()}
+    lines = [
+        "image,caption",
+        'a.jpg,"one, quoted"',
+        "a.jpg,two",
+        "b.jpg,three",
+        "c.jpg,four",
+        "d.jpg,",
+        "x.jpg,x",
+    ]
+    texts = {
+        "captions.csv": "\n".join(lines),
+        "tokens.txt": 'Images/a.jpg#0\tone, "quoted\na.jpg#1\ttwo\nb.jpg#0\tthree\nc.jpg#0\tfour\n',
+        "train.txt": "c.jpg\na.jpg\n",
+    } | changes  # fmt: skip
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    return {"archive": tar(tmp_path / "x.tar", images, "w")} | {
+        name.split(".")[0]: tmp_path / name for name in texts
+    }
+
+
+COMMAS = {"file": "captions.csv"}
+TABS = {"file": "tokens.txt", "delimiter": "\t", "names": ["image", "caption"]}
+
+
+@pytest.mark.parametrize(("captions", "first"), [(COMMAS, "one, quoted"), (TABS, 'one, "quoted')])
+def test_photographs_with_several_captions_each(tmp_path: Path, captions: dict[str, Any], first: str) -> None:
+    splits = {"train": {"members": "Images/*.jpg", "part": {"of": 3, "take": [0, 1]}}}
+    options = {"archive": "x.tar", "captions": captions, "resize": True, "splits": splits}
+    train = read(toy("image_archive", options, kind="pairs", classes=[]), **photographs(tmp_path))["train"]
+    assert train.table is not None and train.labels is None
+    # Of a, b, c, d, e the part holds a, b, d, e; d and e have no caption.
+    assert train.table["caption"].tolist() == [[first, "two"], ["three"]]
+    assert means(train) == [60, 70]
+
+
+def test_a_list_says_which_photographs_a_split_has(tmp_path: Path) -> None:
+    options = {
+        "archive": "x.tar", "captions": COMMAS, "resize": True,
+        "splits": {"train": {"members": "Images/*.jpg", "listed": "train.txt"}},
+    }  # fmt: skip
+    entry = toy("image_archive", options, kind="pairs", classes=[])
+    train = read(entry, **photographs(tmp_path))["train"]
+    assert train.table is not None and train.table["caption"].tolist() == [["one, quoted", "two"], ["four"]]
+    assert means(train) == [60, 50]
+    with pytest.raises(UserError, match=r"train\.txt: lists 'z\.jpg'"):
+        read(entry, **photographs(tmp_path, **{"train.txt": "a.jpg\nz.jpg\n"}))
+    with pytest.raises(UserError, match=r"captions\.csv: unknown column 'image'"):
+        read(entry, **photographs(tmp_path, **{"captions.csv": "picture,caption\n"}))
+
+
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar.gz", {"x/a/1.png": b""})
     options = {"archive": "x.tar.gz", "splits": {"train": {"members": "{label}/*.png"}}}
@@ -571,6 +626,24 @@ def test_parquet_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert splits["train"].ids == [f"toy/train/{k}" for k in (10, 11, 13, 14)]
     assert splits["test"].table is not None
     assert splits["test"].table.to_dict("list") == {"caption": ["caption 2", "caption 5"]}
+
+
+@pytest.mark.parametrize("columns", [[], ["name"]])
+def test_columns_of_captions_become_one(tmp_path: Path, columns: list[str]) -> None:
+    more = {f"caption_{k}": [f"{row} {k}" if row != k else None for row in range(6)] for k in range(3)}
+    path = pairs(tmp_path, name=list("abcdef"), **more)
+    options = pair_options(columns=columns, captions=list(more), label=None)
+    train = read(toy("parquet", options, kind="pairs"), p=path)["train"]
+    assert train.table is not None
+    assert train.table["caption"].tolist() == [
+        [f"{row} {k}" for k in range(3) if k != row] for row in (0, 1, 3, 4)
+    ]
+    assert not set(more) & set(train.table.columns)
+    nothing = pairs(tmp_path, **{name: [None] * 6 for name in more})
+    with pytest.raises(UserError, match="row 0 of a chunk has no caption in caption_0, caption_1, caption_2"):
+        read(
+            toy("parquet", pair_options(columns=[], captions=list(more), label=None), kind="pairs"), p=nothing
+        )
 
 
 def test_parquet_with_plain_bytes_and_all_columns(tmp_path: Path) -> None:

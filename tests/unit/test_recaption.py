@@ -59,6 +59,22 @@ def test_what_cannot_be_helped_stays_and_is_not_called_swapped() -> None:
     assert not swap(["a"] * 5, 1.0, rng())[1].any()
 
 
+@pytest.mark.parametrize("equal", [5, 3])
+def test_several_captions_of_an_example_move_together(equal: int) -> None:
+    several = [[f"text {row} of {number}" for number in range(5 if row % 2 else equal)] for row in range(40)]
+    found, swapped = swap(several, 0.5, rng())
+    assert swapped.sum() == 20 and sorted(found) == sorted(several)
+    assert [new != old for new, old in zip(found, several, strict=True)] == swapped.tolist()
+
+
+def test_each_of_several_captions_loses_its_words() -> None:
+    several, single = [["a b c d e f g h"] * 3] * 20, ["a b c d e f g h"] * 60
+    found, _ = recaptioned(several, Recaption(mask=0.5), rng())
+    alone, _ = recaptioned(single, Recaption(mask=0.5), rng())
+    assert [text for own in found for text in own] == alone
+    assert {len(own) for own in found} == {3} and np.mean([len(text.split()) for text in alone]) == 4
+
+
 def test_a_swapped_caption_comes_from_every_other_class() -> None:
     """With few texts the destination is near uniform over the others, not one class to one class."""
     captions = [str(k % 5) for k in range(5000)]

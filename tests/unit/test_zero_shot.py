@@ -87,6 +87,7 @@ def test_protocol_measures_splits_and_shifts() -> None:
     images["validation"][:10] = 0  # black: the first class
     view = view_of(
         name="x",
+        splits=("train", "validation", "test"),
         classes=("r", "g", "b"),
         images=images.__getitem__,
         labels=labels.__getitem__,
@@ -114,7 +115,9 @@ def test_other_datasets_are_resized_and_named_by_their_own_classes() -> None:
     other = SimpleNamespace(
         kind="images", classes=("r", "g", "b"), images=lambda _: large, labels=lambda _: labels
     )
-    view = view_of(name="x", shape=(8, 8, 3), has_labels=lambda _: False, images=lambda _: large)
+    view = view_of(
+        name="x", splits=("train",), shape=(8, 8, 3), has_labels=lambda _: False, images=lambda _: large
+    )
     found = zero_shot.evaluate(zero_shot.ZeroShotParams(), replace(view, transfer={"other": other}))
     right = pytest.approx((9 + 1) / 12)
     assert found == {
@@ -124,6 +127,30 @@ def test_other_datasets_are_resized_and_named_by_their_own_classes() -> None:
     }
     with pytest.raises(UserError, match="transfer"):
         zero_shot.evaluate(zero_shot.ZeroShotParams(), view)
+
+
+def test_photographs_without_labels_are_measured_by_retrieval() -> None:
+    images = np.zeros((6, 8, 8, 3), np.uint8)
+    images[np.arange(6), :, :, np.arange(6) % 3] = 200
+    view = view_of(
+        name="x",
+        splits=("train", "test"),
+        has_labels=lambda _: False,
+        images=lambda _: images,
+        captions=lambda _: [[f"{row} a", f"{row} b"] for row in range(6)],
+    )
+    seen: list[str] = []
+
+    def texts(asked: list[str]) -> np.ndarray:
+        seen.extend(asked)
+        return np.eye(3)[[int(text[0]) % 3 for text in asked]]
+
+    found = zero_shot.evaluate(
+        zero_shot.ZeroShotParams(recall=(3,), corruptions=("blur",)), replace(view, encode_texts=texts)
+    )
+    assert len(seen) == 12 and set(found) == {"image_to_text_recall_at_3", "text_to_image_recall_at_3"}
+    # Another image has the same colour: of four equal texts two are right, and of two equal images one.
+    assert found["image_to_text_recall_at_3"] == (1.0, 6) and found["text_to_image_recall_at_3"] == (1.0, 12)
 
 
 def test_resizing_keeps_grey_grey() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,29 +11,37 @@ import numpy.typing as npt
 from winnow.plan.catalogue import Recaption
 
 Mask = npt.NDArray[np.bool_]
+Caption = TypeVar("Caption", str, Sequence[str])
+"""What an example has: a caption, or several."""
 
 
 def recaptioned(
-    captions: Sequence[str], change: Recaption, rng: np.random.Generator
-) -> tuple[list[str], Mask | None]:
+    captions: Sequence[Caption], change: Recaption, rng: np.random.Generator
+) -> tuple[list[Caption], Mask | None]:
     """Return the captions with the noise that `change` asks for, and which were swapped (None: no swapping).
 
-    Swapping comes first. `mask` and `random_words` of one seed choose the same words; one word of a caption
-    always stays, so that none ends empty.
+    Swapping comes first; of an example with several captions all move together. `mask` and `random_words` of
+    one seed choose the same words; one word of a caption always stays, so that none ends empty.
     """
     found, swapped = list(captions), None
     if change.swap:
         found, swapped = swap(found, change.swap, rng)
     share = change.mask or change.random_words
     if share:
-        vocabulary = sorted({word for caption in captions for word in caption.split()})
-        chosen = [_chosen(len(caption.split()), share, rng) for caption in found]
+        texts = [text for own in found for text in _texts(own)]
+        vocabulary = sorted({word for text in texts for word in text.split()})
+        chosen = [_chosen(len(text.split()), share, rng) for text in texts]
         words = vocabulary if change.random_words else None
-        found = [_changed(caption, at, words, rng) for caption, at in zip(found, chosen, strict=True)]
+        changed = (_changed(text, at, words, rng) for text, at in zip(texts, chosen, strict=True))
+        found = [next(changed) if isinstance(own, str) else [next(changed) for _ in own] for own in found]
     return found, swapped
 
 
-def swap(captions: Sequence[str], share: float, rng: np.random.Generator) -> tuple[list[str], Mask]:
+def _texts(captions: str | Sequence[str]) -> Sequence[str]:
+    return [captions] if isinstance(captions, str) else captions
+
+
+def swap(captions: Sequence[Caption], share: float, rng: np.random.Generator) -> tuple[list[Caption], Mask]:
     """Return the captions after a share of them, drawn at random, changed places among themselves.
 
     No caption lands on an example with the same text as long as no text makes up more than half of those
@@ -41,7 +50,7 @@ def swap(captions: Sequence[str], share: float, rng: np.random.Generator) -> tup
     says so. O(m) for m swapped captions, and O(m) for each that is exchanged.
     """
     n = len(captions)
-    texts = np.unique(np.array(captions, dtype=object).astype(str), return_inverse=True)[1]
+    texts = np.unique(["\n".join(_texts(own)) for own in captions], return_inverse=True)[1]
     rows = rng.permutation(n)[: round(share * n)]
     own, source = texts[rows], rng.permutation(rows)
     for place in np.flatnonzero(own == texts[source]):

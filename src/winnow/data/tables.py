@@ -52,12 +52,14 @@ class SplitTable(Frozen):
 class TableOptions(ReaderOptions):
     """Options of every reader of tables.
 
-    `columns` (default: all) are kept; `label` and `id` name columns. A row that lacks a value in one of the
+    `columns` (default: all) are kept; `label` and `id` name columns. `captions` names those that hold an
+    example's captions, one each, where that is not `caption` alone. A row that lacks a value in one of the
     columns `require` (null or an empty text) is left out; `part` counts it all the same.
     """
 
     splits: dict[Split, SplitTable]
     columns: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
     label: str | None = None
     id: str | None = None
     require: tuple[str, ...] = ()
@@ -95,13 +97,30 @@ def require_columns(wanted: Iterable[str | None], present: Iterable[str], path: 
 def _batch(
     entry: DatasetEntry, options: TableOptions, split: Split, rows: pandas.DataFrame, path: Path
 ) -> Batch:
-    require_columns([*options.columns, options.label, options.id], rows.columns, path)
+    require_columns([*options.columns, *options.captions, options.label, options.id], rows.columns, path)
+    table = rows[list(options.columns)] if options.columns else rows.drop(columns=list(options.captions))
+    if options.captions:
+        table = _captioned(table, rows[list(options.captions)], path)
     return Batch(
         split,
         labels=_labels(rows[options.label], entry, path) if options.label else None,
-        table=rows[list(options.columns)] if options.columns else rows,
+        table=table,
         ids=[f"{entry.name}/{split}/{value}" for value in rows[options.id]] if options.id else [],
     )
+
+
+def _captioned(table: pandas.DataFrame, columns: pandas.DataFrame, path: Path) -> pandas.DataFrame:
+    """Return a table with each row's captions as `caption`; columns that have none in it are left out."""
+    found = [[text for text in own if isinstance(text, str) and text.strip()] for own in columns.to_numpy()]
+    if not all(found):
+        names = ", ".join(columns.columns)
+        raise UserError(
+            f"{path}: row {found.index([])} of a chunk has no caption in {names}; name one of them in"
+            " `require` to leave such rows out."
+        )
+    captions = np.empty(len(found), dtype=object)
+    captions[:] = found
+    return table.assign(caption=captions)
 
 
 def _labels(values: pandas.Series, entry: DatasetEntry, path: Path) -> Labels:

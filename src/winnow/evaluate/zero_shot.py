@@ -2,10 +2,10 @@
 
 An image has the class whose prompts, averaged over templates, its features are most similar to. Retrieval
 ranks all captions of a split for an image, and all images for a caption; equal captions are equally right,
-so that a product's twin is no mistake. Of a pool without a labelled test split, such as web pairs, the
-zero-shot accuracy is the mean over the datasets of `transfer`. Of these, data of kind `benchmark` are
-measured by clip-benchmark, with its prompts; other images are resized and have the prompts of `templates`.
-Shifts are measured at every strength, and averaged over all of them.
+so that a product's twin is no mistake. Without labels there are no shifts, and the zero-shot accuracy is the
+mean over the datasets of `transfer`; without a test split, as of web pairs, there is no retrieval. Of those
+datasets, the ones of kind `benchmark` are measured by clip-benchmark, with its prompts; others are resized
+and have the prompts of `templates`. Shifts are measured at every strength, and averaged over all of them.
 """
 
 from __future__ import annotations
@@ -53,32 +53,41 @@ def needs(params: ZeroShotParams) -> Signals:
 def evaluate(params: ZeroShotParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return accuracies and recalls, as fractions, each with its number of examples.
 
-    Keeps `confusion.npy`: test images by true and predicted class, int64 (classes, classes).
+    Keeps `confusion.npy` of a test split with labels: images by true and predicted class, int64
+    (classes, classes).
     """
     found = dict(_transferred(params, view))
-    if not view.data.has_labels("test"):
-        if not found:
-            raise UserError(
-                f"zero_shot: {view.data.name} has no labelled test split; name datasets in `transfer` of the"
-                " suite."
-            )
-        return found | {"zero_shot_accuracy": found["transfer_zero_shot_accuracy"]}
+    images = view.encode("test") if "test" in view.data.splits else None
+    if images is not None and view.data.has_labels("test"):
+        found |= _classified(params, view, images)
+    elif found:
+        found["zero_shot_accuracy"] = found["transfer_zero_shot_accuracy"]
+    if images is not None and params.recall:
+        captions = view.data.captions("test")
+        texts = view.encode_texts([text for own in captions for text in own])
+        found |= retrieval(images, texts, captions, params.recall)
+    if not found:
+        raise UserError(
+            f"zero_shot: {view.data.name} has no test split to measure on; name datasets in `transfer` of the"
+            " suite."
+        )
+    return found
+
+
+def _classified(
+    params: ZeroShotParams, view: EvaluationView, images: np.ndarray
+) -> dict[str, tuple[float, int]]:
+    """Measure on splits with labels, and on corrupted test images. images: the test split's features."""
     prompts = view.encode_classes(view.data.classes, params.templates)
-    images = view.encode("test")
     scores, labels = images @ prompts.T, _labels(view, "test")
-    found |= classification(scores, labels, params.top, "zero_shot")
+    found = classification(scores, labels, params.top, "zero_shot")
     confusion = np.zeros((len(prompts), len(prompts)), np.int64)
     np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
     view.save("confusion.npy", confusion)
     for split in params.splits:
         scores = view.encode(split) @ prompts.T
         found |= classification(scores, _labels(view, split), params.top, f"{split}_zero_shot")
-    if params.recall:
-        captions = view.data.captions("test")
-        texts = view.encode_texts([text for own in captions for text in own])
-        found |= retrieval(images, texts, captions, params.recall)
-    found |= dict(_shifted(params, view, prompts))
-    return found
+    return found | dict(_shifted(params, view, prompts))
 
 
 def _labels(view: EvaluationView, split: str) -> np.ndarray:

@@ -1,29 +1,36 @@
-"""Encoded images in a tar or zip archive, labelled by their folder or by an annotations file.
+"""Encoded images in a tar or zip archive, labelled by their folder or by an annotations file, or captioned.
 
 A split's `members` is a pattern on member names, `{label}` standing for the folder that names the class:
 `train/{label}/*.jpg`. `annotations` names a member with one line per image (file name, separator, label), as
 the validation images of Tiny-ImageNet have. Labels follow the lines of the member `class_order`, else
 `classes` of the entry, else the sorted folder names. Examples are in the order of their sorted member names,
 unless `order` gives the labels in another published order: the k-th image of a class is then the k-th
-occurrence of its label.
+occurrence of its label. `captions` is a file of the dataset with one line per caption: an image has as many
+as lines name it, and one that has none is left out. Of the images that `members` matches, a split takes
+those that its file `listed` names, or the `part` of the sorted names.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
-from pydantic import NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from winnow.data import archive
 from winnow.data.arrays import ArrayRef, integer_labels, load_array
 from winnow.data.batch import BATCH, Batch, Labels
 from winnow.data.pictures import Fit, decode_all
+from winnow.data.tables import Part, require_columns
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, FileName, Frozen, ReaderOptions, Split
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class Annotations(Frozen):
@@ -41,6 +48,8 @@ class SplitImages(Frozen):
     members: str
     annotations: Annotations | None = None
     order: ArrayRef | None = None
+    listed: FileName | None = None
+    part: Part | None = None
 
     @model_validator(mode="after")
     def _one_source_of_labels(self) -> Self:
@@ -50,6 +59,8 @@ class SplitImages(Frozen):
             raise ValueError("labels come from `{label}` in `members` or from `annotations`, not from both.")
         if self.order and not self.labelled:
             raise ValueError("`order` needs labels: write `{label}` in `members` or give `annotations`.")
+        if self.listed and self.part:
+            raise ValueError("`listed` and `part` choose the images of a split; give one of them.")
         return self
 
     @property
@@ -58,24 +69,48 @@ class SplitImages(Frozen):
         return "{label}" in self.members or self.annotations is not None
 
 
+class Captions(Frozen):
+    """Delimited text with a caption per line; `image` and `caption` are columns.
+
+    `names` gives the columns of a file without a header line. The image is a file name, with or without its
+    folder; a number after `#`, which Flickr's lists have, is not part of it. Quotes have a meaning in comma-
+    separated files alone.
+    """
+
+    file: FileName
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    names: tuple[str, ...] = ()
+    image: str = "image"
+    caption: str = "caption"
+
+
+class _Unquoted(csv.excel):
+    quoting = csv.QUOTE_NONE
+
+
 class Options(ReaderOptions):
     """Options of the reader `image_archive`."""
 
     archive: FileName
     splits: dict[Split, SplitImages]
+    captions: Captions | None = None
     class_order: str | None = None
     resize: bool = False
     fit: Fit = "stretch"
 
     def file_names(self) -> set[str]:
-        """Return the archive and the files with published orders."""
-        return {self.archive} | {split.order.file for split in self.splits.values() if split.order}
+        """Return the archive, and the files with published orders, lists and captions."""
+        splits = self.splits.values()
+        orders = {split.order.file for split in splits if split.order}
+        lists = {split.listed for split in splits if split.listed}
+        return {self.archive} | orders | lists | ({self.captions.file} if self.captions else set())
 
 
 class _Place(NamedTuple):
     split: Split
     row: int
     label: int | None
+    captions: tuple[str, ...]
 
 
 def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
@@ -107,9 +142,16 @@ def _batch(
         held[0][0].split,
         images=images,
         labels=np.array(labels, dtype=np.int64) if labels else None,
+        table=_table(held) if options.captions else None,
         rows=np.array([place.row for place, _, _ in held], dtype=np.int64),
         classes=classes,
     )
+
+
+def _table(held: list[tuple[_Place, str, bytes]]) -> pandas.DataFrame:
+    import pandas
+
+    return pandas.DataFrame({"caption": [list(place.captions) for place, _, _ in held]})
 
 
 def _plan(
@@ -120,9 +162,16 @@ def _plan(
     texts = {split.annotations.member for split in options.splits.values() if split.annotations}
     texts |= {options.class_order} if options.class_order else set()
     sizes, contents = archive.inspect(path, texts)
+    captions = _captions(options.captions, files[options.captions.file]) if options.captions else {}
     folders = {
-        split: _folders(split, wanted, sizes, contents, path) for split, wanted in options.splits.items()
+        split: _chosen(_folders(split, wanted, sizes, contents, path), wanted, files)
+        for split, wanted in options.splits.items()
     }
+    if options.captions:
+        folders = {
+            split: {name: folder for name, folder in found.items() if _own(captions, name)}
+            for split, found in folders.items()
+        }
     if options.class_order:
         classes = tuple(contents[options.class_order].decode().split())
     else:
@@ -135,8 +184,55 @@ def _plan(
         labels = [_label(folder, index, f"{path}: {member}") for member, folder in found.items()]
         order = options.splits[split].order
         rows = _rows(labels, order, files, classes) if order else range(len(labels))
-        places |= {member: _Place(split, int(r), k) for member, r, k in zip(found, rows, labels, strict=True)}
+        places |= {
+            member: _Place(split, int(r), k, _own(captions, member))
+            for member, r, k in zip(found, rows, labels, strict=True)
+        }
     return places, classes
+
+
+def _chosen(
+    found: dict[str, str | None], wanted: SplitImages, files: dict[str, Path]
+) -> dict[str, str | None]:
+    """Return the members of a split that its list names, or that are in its part."""
+    if wanted.part is not None:
+        inside = wanted.part.holds(np.arange(len(found)))
+        return {name: found[name] for name, is_in in zip(found, inside, strict=True) if is_in}
+    if wanted.listed is None:
+        return found
+    path = files[wanted.listed]
+    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    here = {key: name for name in found for key in (name, PurePosixPath(name).name)}
+    for name in names:
+        if name not in here:
+            raise UserError(f"{path}: lists '{name}', which `members` does not match in the archive.")
+    return {here[name]: found[here[name]] for name in sorted(names, key=here.__getitem__)}
+
+
+def _captions(about: Captions, path: Path) -> dict[str, tuple[str, ...]]:
+    """Return the captions of each image, in the order of their lines."""
+    found: dict[str, list[str]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            dialect: type[csv.Dialect] = csv.excel if about.delimiter == "," else _Unquoted
+            reader = csv.reader(lines, dialect, delimiter=about.delimiter)
+            names = list(about.names) or next(reader, [])
+            require_columns([about.image, about.caption], names, path)
+            image, caption = names.index(about.image), names.index(about.caption)
+            for row in reader:
+                if len(row) > max(image, caption) and row[caption].strip():
+                    name = re.sub(r"#\d+$", "", row[image].strip())
+                    found.setdefault(name, []).append(row[caption].strip())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as delimited text ({error}).") from error
+    return {image: tuple(texts) for image, texts in found.items()}
+
+
+def _own(captions: dict[str, tuple[str, ...]], member: str) -> tuple[str, ...]:
+    """Return an image's captions: those under its whole name, and those under its name in its folder."""
+    return tuple(
+        text for key in dict.fromkeys([member, PurePosixPath(member).name]) for text in captions.get(key, ())
+    )
 
 
 def _folders(

@@ -52,7 +52,7 @@ def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            names = [options.label, options.id, options.image]
+            names = [options.label, options.id, options.image, *options.captions]
             require_columns([*options.columns, *options.require, *names], file.schema_arrow.names, path)
             wanted = {*options.columns, *options.require, *filter(None, names)} if options.columns else None
             first = 0
