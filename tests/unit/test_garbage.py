@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from winnow.plan.garbage import remove, size
+from winnow.locks import locked
+from winnow.plan.garbage import _downloads, remove, size
 
 CHURN = """
 import itertools, os, shutil, sys
@@ -44,6 +45,22 @@ def test_a_folder_s_size_is_taken_while_a_job_writes_there(churned: Path) -> Non
     end = time.monotonic() + 2
     while time.monotonic() < end:
         size(churned)
+
+
+@pytest.mark.parametrize(("manifest", "shards"), [("crawl.json", "shards"), ("hub.json", "set")])
+def test_shards_go_when_no_plan_needs_their_manifest(tmp_path: Path, manifest: str, shards: str) -> None:
+    folder = tmp_path / "data" / "some"
+    (folder / shards).mkdir(parents=True)
+    (folder / ".work").mkdir()
+    (folder / shards / "0.tar").write_bytes(b"0" * 1000)
+    (folder / manifest).write_text("{}")
+    assert not list(_downloads(folder, frozenset({f"data/some/{manifest}"}), tmp_path))
+    found = {item.path.name: item for item in _downloads(folder, frozenset(), tmp_path)}
+    assert set(found) == {manifest, shards} and found[shards].bytes == 1000
+    with locked(folder / ".work" / f"{manifest}.lock"):
+        assert not found[shards].delete() and (folder / shards).is_dir()
+    assert found[shards].delete() and found[manifest].delete()
+    assert [path.name for path in folder.iterdir()] == [".work"]
 
 
 def test_sizes_and_removals_follow_no_link(tmp_path: Path) -> None:

@@ -17,12 +17,10 @@ from tqdm import tqdm
 
 from winnow.canonical import sha256_file
 from winnow.errors import UserError
-from winnow.plan.catalogue import HUBBED, DatasetEntry, Hub
+from winnow.plan.catalogue import HUBBED, SHARDS, DatasetEntry, Hub
 from winnow.store import read_json, write_json
 
-SET = "set"
-"""The folder beside the manifest in which a set lies."""
-
+SET = SHARDS[HUBBED]
 CLASSES, TEMPLATES, COUNT = "classnames.txt", "zeroshot_classification_templates.txt", "nshards.txt"
 IMAGES, LABEL = frozenset({"jpg", "jpeg", "png", "webp"}), "cls"
 """Endings of a sample's members. Others are refused: webdataset would unpickle some of them."""

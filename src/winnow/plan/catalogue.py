@@ -114,8 +114,11 @@ class Recaption(Frozen):
         return self
 
 
-CRAWLED = "crawl.json"
-"""What a crawl leaves beside its shards when it is whole."""
+CRAWLED, HUBBED = "crawl.json", "hub.json"
+"""What a crawl, and the fetch of a test set, leave when they are whole."""
+
+SHARDS = {CRAWLED: "shards", HUBBED: "set"}
+"""The folder beside each of them in which its files lie."""
 
 
 class Crawl(Frozen):
@@ -141,10 +144,6 @@ class Crawl(Frozen):
             if self.columns.count(name) != 1:
                 raise ValueError(f"`columns` must name '{name}' once; it gives {', '.join(self.columns)}.")
         return self
-
-
-HUBBED = "hub.json"
-"""What a fetched test set leaves beside its shards when it is whole."""
 
 
 class Hub(Frozen):

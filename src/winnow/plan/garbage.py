@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from winnow.locks import unless_locked
+from winnow.plan.catalogue import SHARDS
 from winnow.plan.config import RESULTS
 from winnow.plan.plan import STAGES, Plan
 from winnow.plan.shared import needs, registered
@@ -92,13 +93,26 @@ def _links(folder: Path, own: Iterable[str]) -> Iterator[Leftover]:
 
 
 def _downloads(folder: Path, wanted: frozenset[str], store: Path) -> Iterator[Leftover]:
-    """Yield files that no plan needs, and transfers that were put aside or have been finished."""
+    """Yield files and shards that no plan needs, and transfers that were put aside or have been finished."""
+    manifests = {shards: folder / manifest for manifest, shards in SHARDS.items()}
     for path in _inside(folder):
+        if path.name in manifests and path.is_dir():
+            if str(manifests[path.name].relative_to(store)) not in wanted:
+                yield _leftover("download", path, partial(_drop_shards, path, manifests[path.name]))
+            continue
         whole = path.with_name(path.name.removesuffix(".part"))
         needed = str(whole.relative_to(store)) in wanted
         finished = whole != path and whole.exists()
         if path.name == "quarantine" or (path.is_file() and (finished or not needed)):
             yield _leftover("download", path, partial(drop_download, path))
+
+
+def _drop_shards(folder: Path, manifest: Path) -> bool:
+    """Delete what a manifest describes, and the manifest; False where a live process is at work on them."""
+    lock = manifest.parent / ".work" / f"{manifest.name}.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with unless_locked(lock) as free:
+        return free and remove(manifest) and remove(folder)
 
 
 def drop_download(path: Path, still: Callable[[], bool] = lambda: True) -> bool:
