@@ -5,10 +5,11 @@ Their images stay in the shards, of any size; whoever measures a model on them g
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from winnow.data.batch import Batch
 from winnow.data.hub import CLASSES, SET, TEMPLATES, damaged_files, lines
 from winnow.errors import UserError
 from winnow.plan.catalogue import HUBBED, DatasetEntry, ReaderOptions
@@ -17,6 +18,11 @@ from winnow.store import read_json
 
 class Options(ReaderOptions):
     """Options of the reader `clip_benchmark`: none."""
+
+
+def read(entry: DatasetEntry, files: Mapping[str, Path]) -> Iterator[Batch]:
+    """Yield nothing: `describe` says all that there is to prepare."""
+    return iter(())
 
 
 def describe(entry: DatasetEntry, files: Mapping[str, Path]) -> dict[str, Any]:
