@@ -434,6 +434,20 @@ def test_files_of_a_finished_selection_are_those_of_the_forecast(tmp_path: Path)
     assert found.fixed_files + 2 * found.files.at(n) == pytest.approx(done.bytes_of("**/*"), rel=0.1)
 
 
+def test_further_data_are_counted_and_those_that_are_decoded() -> None:
+    sets = {"a": prepare_spec(100), "b": prepare_spec(100)}
+    published = sets["b"].entry | {"kind": "benchmark", "shape": None, "splits": {"test": 50}}
+    sets["b"] = sets["b"].model_copy(update={"entry": published})
+    spec = EvaluateSpec(
+        seeds=(0,), root_seed=0, data=DATA, subject="train/x", budget=None, version=1,
+        transfer={name: f"prepare/{name}" for name in sets}, protocol=Plugged(name="zero_shot"),
+    )  # fmt: skip
+    book = book_of(**{f"prepare/{name}": about for name, about in sets.items()})
+    assert book.transferred(spec) == (TEST + 50, 50)
+    found = Forecaster(book).one("prepare/b", sets["b"])
+    assert found.files < 1e6 and found.wall_s > 1 and book.look("prepare/b").shape == ()
+
+
 def test_where_jobs_start_warm_libraries_are_not_paid_for(tmp_path: Path) -> None:
     spec, book = train_spec(), book_of()
     found = measured(book, spec, tmp_path)

@@ -254,7 +254,11 @@ def test_a_changed_shard_is_found_and_refused(tmp_path: Path, mirror: Path) -> N
 # -- measuring ---------------------------------------------------------------------------------------
 
 
-def test_accuracy_is_that_of_the_models_own_features(tmp_path: Path, mirror: Path) -> None:
+@pytest.mark.parametrize("threads", ["1", "8"])
+def test_accuracy_is_that_of_the_models_own_features(
+    tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch, threads: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
     store, look = tmp_path / "store", Look((8, 8, 3), 3)
     params = registry.load("train", "clip", "test").params(precision="fp32").model_dump(mode="json")
     model = Plugged(name="clip", params=TOWERS["model_params"])

@@ -77,9 +77,11 @@ class Book:
         sizes = self.sizes(reference)
         return sum(sizes[split] for split in self.prepared(reference).pool)
 
-    def transferred(self, spec: EvaluateSpec) -> int:
-        """Return the examples of further data that an evaluation measures on."""
-        return sum(self.sizes(reference)["test"] for reference in spec.transfer.values())
+    def transferred(self, spec: EvaluateSpec) -> tuple[int, int]:
+        """Return the examples of further data that an evaluation measures on, and how many it decodes."""
+        sizes = {reference: self.sizes(reference)["test"] for reference in spec.transfer.values()}
+        decoded = [reference for reference in sizes if self.prepared(reference).entry["kind"] == "benchmark"]
+        return sum(sizes.values()), sum(sizes[reference] for reference in decoded)
 
     def measured(self, reference: Ref) -> int:
         """Return the examples that a trained model is scored on."""

@@ -34,8 +34,8 @@ PACKED_IMAGE_S, PLAIN_IMAGE_S, ARCHIVE_RATE = 2.5e-4, 2e-5, 1e8
 # d^2, seconds of the eigenvectors per d^3, and matrices of float64 in memory at once.
 COVARIANCE_S, EIGENVECTORS_S, MATRICES = 2.1e-11, 2.9e-10, 6
 
-# Of an image of a test set that stays as it is published.
-PUBLISHED_BYTES = 1.2e5
+# Of an image of a test set that stays as it is published: bytes, and seconds of one processor to decode it.
+PUBLISHED_BYTES, DECODED_S = 1.2e5, 8e-3
 
 # Of a pair whose image stays in its shard: seconds, and bytes on disk and in memory of its place, caption and
 # address; and the seconds of the images that the statistics are of.
@@ -165,8 +165,9 @@ class Forecaster:
             model = self.book.measures.train[self.book.train_key(subject)]
             sizes = self.book.sizes(spec.data)
             each = measure.seconds.at(sizes["train"])
-            shown = sizes["train"] + sizes.get("test", 0) + self.book.transferred(spec)
-            each += shown * self._forward(model)
+            further, decoded = self.book.transferred(spec)
+            shown = sizes["train"] + sizes.get("test", 0) + further
+            each += shown * self._forward(model) + decoded * DECODED_S
             how = model.how
         return self._forecast(
             reference,

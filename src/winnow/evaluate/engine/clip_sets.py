@@ -63,7 +63,8 @@ def zero_shot(published: Published, data: Dataset) -> tuple[np.ndarray, np.ndarr
     images = build_dataset(
         f"wds/{data.name}", root=str(folder), transform=published.transform, split=facts["split"]
     )
-    loader = DataLoader(images.batched(BATCH), batch_size=None, num_workers=_workers(len(facts["files"])))
+    shards = sum(name.endswith(".tar") for name in facts["files"])
+    loader = DataLoader(images.batched(BATCH), batch_size=None, num_workers=_workers(shards))
     device = published.device.type
     how: dict[str, Any] = {"device": device, "amp": device == "cuda"}
     classifier = zero_shot_classifier(
