@@ -173,7 +173,7 @@ def _transferred(params: ZeroShotParams, view: EvaluationView) -> Iterator[tuple
             right.append((encoded @ prompts.T).argmax(axis=1) == labels[part])
         values[name] = float(np.concatenate(right).mean())
         yield f"{name}_zero_shot_accuracy", (values[name], len(labels))
-    for average, names in params.averages.items():
+    for average, names in params.averages.items() if values else ():
         yield f"{average}_zero_shot_accuracy", (float(np.mean([values[name] for name in names])), len(names))
     if values:
         yield "transfer_zero_shot_accuracy", (float(np.mean(list(values.values()))), len(values))
