@@ -448,6 +448,20 @@ def test_further_data_are_counted_and_those_that_are_decoded() -> None:
     assert found.files < 1e6 and found.wall_s > 1 and book.look("prepare/b").shape == ()
 
 
+def test_images_in_shards_are_in_no_memory(tmp_path: Path) -> None:
+    spec, n = train_spec(), 10_000_000
+    book = book_of()
+    measured(book, spec, tmp_path)
+    entry = prepare_spec(n).entry
+    found = {}
+    for reader in ("bundled", "webdataset"):
+        book.specs = {DATA: prepare_spec(n).model_copy(update={"entry": entry | {"reader": reader}})}
+        found[reader] = Forecaster(book, load_card("a100-40")).one("train/a", spec)
+    assert found["bundled"].device is not None and found["webdataset"].device is not None
+    assert found["bundled"].device - found["webdataset"].device == pytest.approx(64 * n)
+    assert found["bundled"].host - found["webdataset"].host == pytest.approx(2 * 64 * n)
+
+
 def test_where_jobs_start_warm_libraries_are_not_paid_for(tmp_path: Path) -> None:
     spec, book = train_spec(), book_of()
     found = measured(book, spec, tmp_path)
@@ -570,5 +584,13 @@ def test_a_probe_of_millions_of_wide_rows_stays_within_its_memory(
     plugin = replace(registry.load("evaluate", "linear_probe", "here"), function=look)
     case = EvaluateCase(Plugged(name="linear_probe", params={}), 1, Look((8, 8, 3), 2), None, 1024, 10**9)
     monkeypatch.setattr(stages, "MOST_BYTES", 4 * 1024 * 1000)
-    stages._grow_probe(stages._Grown(), case, tmp_path, plugin, plugin.params(), 60)
+    assert stages._grow_probe(stages._Grown(), case, tmp_path, plugin, plugin.params(), 60) == {"train"}
     assert sizes == [64, 256, 1000]
+
+
+def test_a_protocol_that_sees_no_training_images_is_not_charged_for_them(tmp_path: Path) -> None:
+    plugin = registry.load("evaluate", "zero_shot", "here")
+    case = EvaluateCase(Plugged(name="zero_shot", params={}), 1, Look((8, 8, 3), 2), None, 16, 10**9)
+    grown = stages._Grown()
+    assert stages._grow_probe(grown, case, tmp_path, plugin, plugin.params(), 60) == {"test"}
+    assert len(grown.seconds) == 1, "more of them would cost the same"

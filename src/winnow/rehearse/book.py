@@ -83,6 +83,12 @@ class Book:
         decoded = [reference for reference in sizes if self.prepared(reference).entry["kind"] == "benchmark"]
         return sum(sizes.values()), sum(sizes[reference] for reference in decoded)
 
+    def held(self, reference: Ref) -> int:
+        """Return the bytes of the pool's images, where jobs hold them: shards are decoded as needed."""
+        if self.prepared(reference).entry["reader"] == "webdataset":
+            return 0
+        return self.pool(reference) * self.look(reference).image_bytes
+
     def measured(self, reference: Ref) -> int:
         """Return the examples that a trained model is scored on."""
         sizes = self.sizes(reference)

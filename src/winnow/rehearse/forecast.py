@@ -108,13 +108,13 @@ class Forecaster:
         length = self.book.length(spec, measure.drop_last)
         each = measure.repetition_s + self._steps(measure, length.steps, length.rows)
         each += scored * self._forward(measure)
-        reading = (pool + scored * len(spec.seeds)) * look.image_bytes / self.book.measures.hash_rate
+        images = self.book.held(spec.data)
+        reading = (images + scored * len(spec.seeds) * look.image_bytes) / self.book.measures.hash_rate
         files = measure.model_file + measure.history_file.at(length.steps) + measure.logits_row * scored
         files += measure.recorded_cell * pool * length.epochs
         if is_trajectory(spec.trainer):
             files += measure.weights * (length.epochs + experts_of(spec.trainer))
         tensors = 2 * measure.weights + measure.state + measure.activations[self._precision(measure)]
-        images = pool * look.image_bytes
         if self.card is None and measure.device is None:
             # The images are once in the file's pages and once in the tensor made of them.
             host, device = measure.memory + 2 * images + tensors, None
@@ -164,9 +164,9 @@ class Forecaster:
             assert isinstance(subject, TrainSpec)
             model = self.book.measures.train[self.book.train_key(subject)]
             sizes = self.book.sizes(spec.data)
-            each = measure.seconds.at(sizes["train"])
+            host, each = measure.memory.at(sizes["train"]), measure.seconds.at(sizes["train"])
             further, decoded = self.book.transferred(spec)
-            shown = sizes["train"] + sizes.get("test", 0) + further
+            shown = sum(sizes.get(split, 0) for split in measure.splits) + further
             each += shown * self._forward(model) + decoded * DECODED_S
             how = model.how
         return self._forecast(

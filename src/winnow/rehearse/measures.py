@@ -153,7 +153,7 @@ class StageMeasure:
 
     `memory`: peak resident bytes of the process. `files`: bytes per repetition, `fixed_files` per job.
     `columns`, `dtype` and `range`: what a signal gives per example. `share`: chosen positions per example and
-    round, of a selection with `rounds`.
+    round, of a selection with `rounds`. `splits`: whose images a protocol encodes.
     """
 
     first_s: float
@@ -168,6 +168,7 @@ class StageMeasure:
     range: tuple[float, float] = (0.0, 1.0)
     share: float = 1.0
     rounds: int = 1
+    splits: tuple[str, ...] = ()
 
 
 def between(low: StageMeasure, high: StageMeasure, weight: float, n: int) -> StageMeasure:

@@ -123,10 +123,11 @@ def measure_evaluation(
         first=ran,
         last=ran,
     )
+    splits: set[str] = set()
     if encodes:
-        _grow_probe(grown, case, store, plugin, params, budget_s)
+        splits = _grow_probe(grown, case, store, plugin, params, budget_s)
         grown.seconds = [(n, seconds + texts.owed / len(spec.seeds)) for n, seconds in grown.seconds]
-    return texts.added(_summary(grown))
+    return texts.added(_summary(grown, splits=tuple(sorted(splits))))
 
 
 @contextlib.contextmanager
@@ -220,24 +221,31 @@ def _grow_probe(
     plugin: registry.Plugin,
     params: registry.Params,
     budget_s: float,
-) -> None:
-    """Time the protocol on random features, whose forward passes are counted apart."""
+) -> set[str]:
+    """Time the protocol on random features, whose forward passes are counted apart; return their splits."""
     from winnow.data.dataset import Dataset
     from winnow.evaluate.engine.view import EvaluationView
 
     random, n, spent = np.random.default_rng(0), LEAST, 0.0
+    asked: set[str] = set()
     grown.seconds, grown.memory = [], []
     while True:
         data = Dataset.open(store / make_data(store, without_pixels(case.look), n))
         arrays = {
             "train": random.standard_normal((n, case.width)).astype(np.float32),
+            "validation": random.standard_normal((TEST, case.width)).astype(np.float32),
             "test": random.standard_normal((TEST, case.width)).astype(np.float32),
         }
+
+        def encode(split: str, arrays: dict[str, np.ndarray] = arrays) -> np.ndarray:
+            asked.add(split)
+            return arrays[split]
+
         view = EvaluationView(
             data=data,
             read=_unread,
             random=np.random.default_rng(0),
-            encode=arrays.__getitem__,
+            encode=encode,
             encode_images=lambda images: random.standard_normal((len(images), case.width), np.float32),
             encode_texts=lambda texts: random.standard_normal((len(texts), case.width), np.float32),
             encode_classes=lambda names, _: random.standard_normal((len(names), case.width), np.float32),
@@ -250,8 +258,8 @@ def _grow_probe(
         grown.seconds.append((n, taken))
         grown.memory.append((n, peak_memory()))
         most = min(case.n, MOST_BYTES // (4 * case.width))
-        if n >= most or spent + _next(grown.seconds) > budget_s:
-            return
+        if "train" not in asked or n >= most or spent + _next(grown.seconds) > budget_s:
+            return asked
         n = min(most, GROWTH * n)
 
 
