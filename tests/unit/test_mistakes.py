@@ -95,7 +95,7 @@ CONFIG_MISTAKES: list[Mistake] = [
 DATASET_MISTAKES: list[Mistake] = [
     ("digits/licens", "MIT", "digits: unknown key 'licens' … Did you mean 'licence'?"),
     ("digits/licence", GONE, "digits.licence … missing"),
-    ("digits/reader", "zip", "digits.reader: unknown reader 'zip' … bundled, csv"),
+    ("digits/reader", "zip", "digits.reader: unknown reader 'zip' … bundled, clip_benchmark, csv"),
     ("digits/kind", "video", "digits.kind: unknown value 'video' … images, pairs, text"),
     ("digits/splits/train", "many", "digits.splits.train: 'many' … integer"),
     ("digits/splits/dev", 5, "digits.splits.dev … 'dev' … test, train, unlabelled, validation"),
