@@ -521,6 +521,8 @@ def test_a_list_says_which_photographs_a_split_has(tmp_path: Path) -> None:
     assert means(train) == [60, 50]
     with pytest.raises(UserError, match=r"train\.txt: lists 'z\.jpg'"):
         read(entry, **photographs(tmp_path, **{"train.txt": "a.jpg\nz.jpg\n"}))
+    with pytest.raises(UserError, match=r"captions\.csv, line 2: 3 fields where 2 are expected; quote"):
+        read(entry, **photographs(tmp_path, **{"captions.csv": "image,caption\na.jpg,one, two\n"}))
     with pytest.raises(UserError, match=r"captions\.csv: unknown column 'image'"):
         read(entry, **photographs(tmp_path, **{"captions.csv": "picture,caption\n"}))
 

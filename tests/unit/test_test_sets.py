@@ -242,6 +242,15 @@ def test_a_set_that_is_not_as_stated_is_refused(
         prepare(entry(**changes), {"hub.json": manifest}, tmp_path)
 
 
+def test_a_set_in_a_shared_store_is_reached_by_the_link_to_its_manifest(tmp_path: Path, mirror: Path) -> None:
+    manifest = fetch_set(entry(), tmp_path / "shared" / "wds_toy", mirror)
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "hub.json").symlink_to(manifest)
+    assert damaged_files(tmp_path / "clone" / "hub.json") == []
+    prepare(entry(), {"hub.json": tmp_path / "clone" / "hub.json"}, tmp_path)
+    assert read_json(tmp_path / "dataset.json")["classes"] == CLASSES
+
+
 def test_a_changed_shard_is_found_and_refused(tmp_path: Path, mirror: Path) -> None:
     manifest = fetch_set(entry(), tmp_path / "data" / "wds_toy", mirror)
     wrong = manifest.parent / SET / "test" / "1.tar"
@@ -303,6 +312,22 @@ def test_only_models_of_images_and_text_are_measured_on_such_sets(tree: Path) ->
     change(tree / "suites/sas.yaml", "scales/demo/defaults/transfer", ["wds_dtd"])
     with pytest.raises(UserError, match=r"sas\.yaml.*transfer: 'wds_dtd' is for models of images and text"):
         load_plan(root=tree)
+
+
+def test_averages_name_datasets_of_transfer(tree: Path) -> None:
+    use = {"name": "zero_shot", "params": {"averages": {"all": ["wds_dtd"]}}}
+    change(tree / "suites/sas.yaml", "scales/demo/defaults/evaluation", use)
+    with pytest.raises(UserError, match=r"params\.averages: unknown dataset 'wds_dtd'"):
+        load_plan(root=tree)
+    change(tree / "suites/sas.yaml", "scales/demo/defaults/transfer", ["wds_dtd"])
+    assert "wds_dtd" in load_plan(root=tree).datasets
+
+
+def test_a_test_set_is_no_pool(tree: Path) -> None:
+    change(tree / "suites/sas.yaml", "scales/demo/datasets", {"wds_dtd": {}})
+    with pytest.raises(UserError, match=r"sas\.yaml.*wds_dtd") as caught:
+        load_plan(root=tree)
+    assert "\n" not in str(caught.value)
 
 
 def test_averages_are_of_datasets_of_transfer() -> None:

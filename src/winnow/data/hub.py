@@ -66,7 +66,8 @@ def set_files(folder: Path, hub: Hub) -> Iterator[Path]:
 def damaged_files(manifest: Path) -> list[Path]:
     """Return the files of a fetched set that are missing or not what its manifest states."""
     files: dict[str, dict[str, Any]] = read_json(manifest)["files"]
-    stated = {manifest.parent / SET / name: about["sha256"] for name, about in files.items()}
+    folder = manifest.resolve().parent / SET
+    stated = {folder / name: about["sha256"] for name, about in files.items()}
     return [path for path, digest in stated.items() if not path.is_file() or sha256_file(path) != digest]
 
 

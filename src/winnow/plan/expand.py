@@ -387,7 +387,8 @@ class _Grid:
                 )
             right = "evaluation" if looks_at == ("train",) else "measures"
             raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
-        self._check_transfer(use.name, needs, where)
+        if stage == "train":
+            self._check_transfer(use.name, needs, where)
         regresses = self.scale.targets is not None and stage == "train"
         if regresses and "model" not in needs:
             raise UserError(

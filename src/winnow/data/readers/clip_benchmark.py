@@ -28,7 +28,7 @@ def read(entry: DatasetEntry, files: Mapping[str, Path]) -> Iterator[Batch]:
 def describe(entry: DatasetEntry, files: Mapping[str, Path]) -> dict[str, Any]:
     """Return what `dataset.json` states of a set, once all its files are what was fetched."""
     assert entry.hub is not None
-    manifest = files[HUBBED]
+    manifest = files[HUBBED].resolve()  # of a shared store, what the link points to
     damaged = damaged_files(manifest)
     if damaged:
         raise UserError(

@@ -219,8 +219,13 @@ def _captions(about: Captions, path: Path) -> dict[str, tuple[str, ...]]:
             names = list(about.names) or next(reader, [])
             require_columns([about.image, about.caption], names, path)
             image, caption = names.index(about.image), names.index(about.caption)
-            for row in reader:
-                if len(row) > max(image, caption) and row[caption].strip():
+            for row in filter(None, reader):
+                if len(row) != len(names):
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: {len(row)} fields where {len(names)} are expected;"
+                        " quote captions that hold the delimiter."
+                    )
+                if row[caption].strip():
                     name = re.sub(r"#\d+$", "", row[image].strip())
                     found.setdefault(name, []).append(row[caption].strip())
     except (UnicodeDecodeError, csv.Error) as error:
