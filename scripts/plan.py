@@ -46,9 +46,10 @@ def show(plan: Plan) -> None:
     if seeds_beyond_request(plan):
         extra = seeds_beyond_request(plan)
         print(f"Jobs hold whole chunks of repetitions: {extra} more than asked for are computed.")
-    print(f"\n{'dataset':<16}{'files':>10}{'to fetch':>12}")
+    print(f"\n{'dataset':<22}{'files':>10}{'to fetch':>12}")
     for data in estimate_downloads(plan):
-        print(f"{data.dataset:<16}{size(data.bytes_total):>10}{size(data.bytes_to_fetch):>12}")
+        fetched = "unknown" if data.bytes_to_fetch is None else size(data.bytes_to_fetch)
+        print(f"{data.dataset:<22}{size(data.bytes_total):>10}{fetched:>12}")
 
 
 def main() -> None:

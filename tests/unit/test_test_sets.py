@@ -30,6 +30,7 @@ from winnow.evaluate import zero_shot
 from winnow.evaluate.engine.run import evaluate_all
 from winnow.plan.catalogue import DatasetEntry, load_catalogue
 from winnow.plan.code import ROOT
+from winnow.plan.estimate import estimate_downloads
 from winnow.plan.plan import load_plan
 from winnow.plan.specs import EvaluateSpec, Plugged
 from winnow.rehearse.cases import TrainCase
@@ -320,7 +321,9 @@ def test_averages_name_datasets_of_transfer(tree: Path) -> None:
     with pytest.raises(UserError, match=r"params\.averages: unknown dataset 'wds_dtd'"):
         load_plan(root=tree)
     change(tree / "suites/sas.yaml", "scales/demo/defaults/transfer", ["wds_dtd"])
-    assert "wds_dtd" in load_plan(root=tree).datasets
+    plan = load_plan(root=tree)
+    sizes = {found.dataset: found.bytes_to_fetch for found in estimate_downloads(plan)}
+    assert sizes == {"digits": 0, "wds_dtd": None}, "of a hub's files nothing is known before they come"
 
 
 def test_a_test_set_is_no_pool(tree: Path) -> None:

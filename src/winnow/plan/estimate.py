@@ -27,11 +27,14 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class DownloadEstimate:
-    """One dataset: bytes of all its files, and of those that are not there yet."""
+    """One dataset: bytes of all its files, and of those that are not there yet.
+
+    None where they are known only once they have come: of a crawl, and of a test set from a hub.
+    """
 
     dataset: str
-    bytes_total: int
-    bytes_to_fetch: int
+    bytes_total: int | None
+    bytes_to_fetch: int | None
 
 
 def estimate_stages(plan: Plan) -> list[StageEstimate]:
@@ -105,7 +108,11 @@ def estimate_downloads(plan: Plan) -> list[DownloadEstimate]:
     """Return the datasets of the plan with the bytes that `download` would fetch."""
     found = []
     for dataset in plan.datasets:
-        files = plan.catalogue[dataset].files
+        entry, files = plan.catalogue[dataset], plan.catalogue[dataset].files
+        if entry.crawl is not None or entry.hub is not None:
+            is_there = all(place.is_file() for place in plan.target_places(dataset))
+            found.append(DownloadEstimate(dataset, None, 0 if is_there else None))
+            continue
         here = [target.is_file() for target in plan.download_places(dataset)]
         missing = sum(file.bytes for file, there in zip(files, here, strict=True) if not there)
         found.append(DownloadEstimate(dataset, sum(file.bytes for file in files), missing))
