@@ -11,17 +11,14 @@ Example:
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from winnow.data.crawl import find_list, run_crawl, tool_python
-from winnow.errors import UserError, run_main, unknown
-from winnow.locks import share_with_group
-from winnow.plan.catalogue import load_catalogue
+from winnow.data.fetching import dataset_named, placed
+from winnow.errors import UserError, run_main
 from winnow.plan.code import ROOT
 from winnow.plan.settings import add_settings, read_settings
 from winnow.stage import log
-from winnow.store import point
 
 
 def main() -> None:
@@ -34,22 +31,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="download processes (default: 1)")
     parser.add_argument("--threads", type=int, default=64, help="threads of each (default: 64)")
     arguments = parser.parse_args()
-    catalogue = load_catalogue(ROOT / "datasets.yaml")
-    if arguments.dataset not in catalogue:
-        raise unknown("dataset", arguments.dataset, catalogue, "--dataset")
-    entry = catalogue[arguments.dataset]
+    entry, config = dataset_named(arguments.dataset), read_settings(arguments)
     if entry.crawl is None:
         raise UserError(f"datasets.yaml: {entry.name}: has no `crawl`; use scripts/download.py.")
-    config, place = read_settings(arguments), arguments.output
-    if "WINNOW_SETTINGS" in os.environ and config.shared_store is not None:
-        share_with_group(config.shared_store)
-        place = config.shared_store / "data" / entry.name / place.name
-    listed = find_list(entry, arguments.output.parent, config.mirror_folder)
-    found = run_crawl(
-        entry, listed, place.parent, tool_python(ROOT), arguments.processes, arguments.threads, log=log
-    )
-    if place != arguments.output:
-        point(arguments.output, place)
+    with placed(arguments.output, entry.name, config) as place:
+        listed = find_list(entry, arguments.output.parent, config.mirror_folder)
+        found = run_crawl(
+            entry, listed, place.parent, tool_python(ROOT), arguments.processes, arguments.threads, log=log
+        )
     print(f"{place}: {found['usable']:,} of {found['listed']:,} pairs; failures: {found['failures']}")
 
 

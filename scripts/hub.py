@@ -10,16 +10,14 @@ Example:
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
+from winnow.data.fetching import dataset_named, lock_of, placed
 from winnow.data.hub import fetch_set
-from winnow.errors import UserError, run_main, unknown
-from winnow.locks import locked, share_with_group
-from winnow.plan.catalogue import load_catalogue
-from winnow.plan.code import ROOT
+from winnow.errors import UserError, run_main
+from winnow.locks import locked
 from winnow.plan.settings import add_settings, read_settings
-from winnow.store import point, read_json
+from winnow.store import read_json
 
 
 def main() -> None:
@@ -30,22 +28,11 @@ def main() -> None:
     parser.add_argument("--dataset", required=True, help="a name in datasets.yaml, with `hub`")
     parser.add_argument("--output", required=True, type=Path, help="the manifest; the set goes beside it")
     arguments = parser.parse_args()
-    catalogue = load_catalogue(ROOT / "datasets.yaml")
-    if arguments.dataset not in catalogue:
-        raise unknown("dataset", arguments.dataset, catalogue, "--dataset")
-    entry = catalogue[arguments.dataset]
+    entry, config = dataset_named(arguments.dataset), read_settings(arguments)
     if entry.hub is None:
         raise UserError(f"datasets.yaml: {entry.name}: has no `hub`; use scripts/download.py.")
-    config, place = read_settings(arguments), arguments.output
-    if "WINNOW_SETTINGS" in os.environ and config.shared_store is not None:
-        share_with_group(config.shared_store)
-        place = config.shared_store / "data" / entry.name / place.name
-    lock = place.parent / ".work" / f"{place.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with locked(lock):
+    with placed(arguments.output, entry.name, config) as place, locked(lock_of(place)):
         found = read_json(fetch_set(entry, place.parent, config.mirror_folder))
-    if place != arguments.output:
-        point(arguments.output, place)
     print(f"{place}: {found['examples']:,} images in {len(found['files'])} files of {found['repository']}")
 
 
