@@ -31,7 +31,7 @@ class RDEDParams(Params):
 
 
 def needs(_: Params) -> Signals:
-    return {"model": {}}
+    return {"model": {"learned": "labels"}}
 
 
 @plugin(params=RDEDParams, needs=needs, source="Sun et al. 2024, arXiv 2312.03526, section 4")

@@ -33,7 +33,7 @@ class SRe2LParams(Params):
 
 
 def needs(_: Params) -> Signals:
-    return {"model": {}}
+    return {"model": {"learned": "labels"}}
 
 
 @plugin(params=SRe2LParams, needs=needs, source="Yin et al. 2023, arXiv 2306.13092, section 3")

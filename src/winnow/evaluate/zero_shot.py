@@ -46,7 +46,7 @@ class ZeroShotParams(Params):
 
 def needs(params: ZeroShotParams) -> Signals:
     averaged = {name for names in params.averages.values() for name in names}
-    return {"model": {}, "transfer": {"test_sets": True, "names": sorted(averaged)}}
+    return {"model": {"learned": "captions"}, "transfer": {"test_sets": True, "names": sorted(averaged)}}
 
 
 @plugin(params=ZeroShotParams, needs=needs, source="Radford et al. 2021, arXiv 2103.00020, section 3.1")

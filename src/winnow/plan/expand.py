@@ -389,6 +389,8 @@ class _Grid:
             raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
         if stage == "train":
             self._check_transfer(use.name, needs, where)
+            if "learned" in needs.get("model", {}):
+                self._check_learned("training", needs["model"]["learned"], f"'{use.name}'")
         regresses = self.scale.targets is not None and stage == "train"
         if regresses and "model" not in needs:
             raise UserError(
@@ -587,6 +589,7 @@ class _Grid:
 
     def _proxies(
         self,
+        learned: str | None = None,
         count: int = 1,
         folds: int = 0,
         recorded: bool = False,
@@ -595,9 +598,12 @@ class _Grid:
         """Add `count` independent proxies, `folds` that each leave out another part of the data, or
         `variants`.
 
-        A variant is trained for a `share` of the epochs, or on another `split` than the pool.
+        A variant is trained for a `share` of the epochs, or on another `split` than the pool. `learned` is
+        what the proxy has to have been trained on: labels, for classes, or captions, for texts.
         """
         trainer = self._training("proxy").trainer
+        if learned is not None:
+            self._check_learned("proxy", learned, f"arms: '{self.arm.label}'")
         if recorded and not trainer.params.get("record"):
             raise UserError(
                 f"{self.where}.proxy.trainer.params.record: '{trainer.name}' records nothing, but an arm"
@@ -617,7 +623,7 @@ class _Grid:
                 f"{self.where}.inputs: zca is for what is distilled and trained; '{self.arm.label}'"
                 f" ({self.arm_where}) asks a proxy, which sees plain images. Leave the arm out of this grid."
             )
-        return self._proxies()[0]
+        return self._proxies(learned="labels")[0]
 
     def _variant(self, share: float = 1.0, split: str = "pool") -> dict[str, Any]:
         if split == "pool":
@@ -705,6 +711,17 @@ class _Grid:
             raise UserError(
                 f"{where}.trainer.name: '{name}' trains on real images with labels only; name `distilled`"
                 " where there are synthetic sets or `targets`."
+            )
+
+    def _check_learned(self, key: Key, learned: str, asker: str) -> None:
+        """Refuse a trainer whose models cannot be asked for classes (labels) or about texts (captions)."""
+        where, use = f"{self._owner(key)}.{key}.trainer", self._training(key).trainer
+        trainer = registry.load("train", use.name, f"{where}.name")
+        if learned not in trainer.needs(_parameters(trainer, use.params, f"{where}.params")):
+            right = "clip" if learned == "captions" else "supervised"
+            raise UserError(
+                f"{where}.name: '{use.name}' learns no {learned}, which {asker} asks its models about; name"
+                f" `{right}`."
             )
 
     def _model(self, key: Key) -> registry.Plugin:

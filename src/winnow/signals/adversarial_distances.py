@@ -22,7 +22,7 @@ class DeepFoolParams(Params):
 
 
 def needs(_: DeepFoolParams) -> Signals:
-    return {"model": {}}
+    return {"model": {"learned": "labels"}}
 
 
 @plugin(

@@ -9,7 +9,7 @@ from winnow.signals.engine.view import SignalView
 
 
 def needs(_: Params) -> Signals:
-    return {"model": {}}
+    return {"model": {"learned": "labels"}}
 
 
 @plugin(needs=needs, source="Guo et al. 2022, arXiv 2204.08499, section 3")

@@ -17,7 +17,7 @@ class GradientNormParams(Params):
 
 
 def needs(params: GradientNormParams) -> Signals:
-    return {"model": {"count": params.proxies}}
+    return {"model": {"learned": "labels", "count": params.proxies}}
 
 
 @plugin(params=GradientNormParams, needs=needs, source="Paul et al. 2021, arXiv 2107.07075")

@@ -17,7 +17,7 @@ class HeldoutParams(Params):
 
 
 def needs(params: HeldoutParams) -> Signals:
-    return {"model": {"folds": params.folds}}
+    return {"model": {"learned": "labels", "folds": params.folds}}
 
 
 @plugin(params=HeldoutParams, needs=needs, source="Northcutt et al. 2021, arXiv 1911.00068, section 3")

@@ -25,7 +25,7 @@ class LabelSimilarityParams(Params):
 def needs(params: LabelSimilarityParams) -> Signals:
     rows = "embeddings" if params.side == "image" else "text_embeddings"
     classes = {"source": "zero_shot", "templates": params.templates, "names": params.names}
-    return {rows: {}, "latent_classes": classes, "model": {}}
+    return {rows: {}, "latent_classes": classes, "model": {"learned": "captions"}}
 
 
 @plugin(params=LabelSimilarityParams, needs=needs, source="ClipCov release, commit 25cc65f")

@@ -38,7 +38,8 @@ class LatentClassParams(Params):
 def needs(params: LatentClassParams) -> Signals:
     if params.source == "labels":
         return {}
-    return {"embeddings": {}, "model": {}} if params.source == "zero_shot" else {"embeddings": {}}
+    prompts = {"model": {"learned": "captions"}} if params.source == "zero_shot" else {}
+    return {"embeddings": {}, **prompts}
 
 
 @plugin(

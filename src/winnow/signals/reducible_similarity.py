@@ -23,7 +23,8 @@ class ReducibleParams(Params):
 
 
 def needs(params: ReducibleParams) -> Signals:
-    return {"model": {"variants": ({"split": "validation"}, {"share": params.early})}}
+    variants = ({"split": "validation"}, {"share": params.early})
+    return {"model": {"learned": "captions", "variants": variants}}
 
 
 @plugin(

@@ -14,7 +14,7 @@ class ResidualNormParams(Params):
 
 
 def needs(params: ResidualNormParams) -> Signals:
-    return {"model": {"count": params.proxies}}
+    return {"model": {"learned": "labels", "count": params.proxies}}
 
 
 @plugin(params=ResidualNormParams, needs=needs, source="Paul et al. 2021, arXiv 2107.07075")

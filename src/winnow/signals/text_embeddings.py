@@ -14,7 +14,7 @@ class TextEmbeddingParams(Params):
 
 
 def needs(params: TextEmbeddingParams) -> Signals:
-    return {"model": {"variants": ({"split": params.trained_on},)}}
+    return {"model": {"learned": "captions", "variants": ({"split": params.trained_on},)}}
 
 
 @plugin(params=TextEmbeddingParams, needs=needs, source="Radford et al. 2021, arXiv 2103.00020")

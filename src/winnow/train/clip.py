@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from winnow.errors import UserError
-from winnow.registry import Params, plugin
+from winnow.registry import Params, Signals, plugin
 from winnow.train.engine.options import AugmentParams, Precision, Templates
 
 if TYPE_CHECKING:
@@ -44,7 +44,15 @@ class ClipParams(Params):
     workers: int = Field(default=4, ge=0)
 
 
-@plugin(params=ClipParams, source="Radford et al. 2021, arXiv 2103.00020; ClipCov release, commit 25cc65f")
+def needs(_: ClipParams) -> Signals:
+    return {"captions": {}}
+
+
+@plugin(
+    params=ClipParams,
+    needs=needs,
+    source="Radford et al. 2021, arXiv 2103.00020; ClipCov release, commit 25cc65f",
+)
 def train(params: ClipParams, task: Task) -> dict[str, str]:
     """Train both towers; writes `model.safetensors`, `history.parquet` and, with templates, the logits of
     each split that it is measured on, e.g. `test_logits.npy`: scaled similarities to the classes' prompts.

@@ -31,7 +31,8 @@ class DistilledParams(RecipeParams):
 
 def needs(params: Params) -> Signals:
     assert isinstance(params, DistilledParams)
-    return {"sets": {}, "targets": {}, "whitening": {}} | ({"model": {}} if params.teacher else {})
+    teacher = {"model": {"learned": "labels"}} if params.teacher else {}
+    return {"labels": {}, "sets": {}, "targets": {}, "whitening": {}, **teacher}
 
 
 @plugin(params=DistilledParams, needs=needs, source="Zhao and Bilen 2021, arXiv 2102.08259; arXiv 2410.02116")

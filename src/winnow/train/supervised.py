@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from winnow.registry import Params, plugin
+from winnow.registry import Params, Signals, plugin
 from winnow.train.engine.options import Precision
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ class SupervisedParams(Params):
         return self
 
 
-@plugin(params=SupervisedParams, source="Guo et al. 2022, arXiv 2204.08499 (DeepCore)")
+def needs(_: SupervisedParams) -> Signals:
+    return {"labels": {}}
+
+
+@plugin(params=SupervisedParams, needs=needs, source="Guo et al. 2022, arXiv 2204.08499 (DeepCore)")
 def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     """Train; writes `model.safetensors`, `history.parquet`, the logits of each split that it is measured on,
     e.g. `test_logits.npy`, and with record `dynamics/`.

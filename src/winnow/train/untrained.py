@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def needs(_: Params) -> Signals:
-    return {"sets": {}, "whitening": {}}
+    return {"labels": {}, "sets": {}, "whitening": {}}
 
 
 @plugin(needs=needs)
