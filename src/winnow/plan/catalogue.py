@@ -192,6 +192,12 @@ class DatasetEntry(Frozen):
             raise ValueError("`hub` and kind 'benchmark' go together; give both or none.")
         if (self.shape is None) != (self.kind in ("text", "benchmark")):
             raise ValueError(f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`.")
+        if self.shape is not None and self.kind != "vectors" and self.shape[0] != self.shape[1]:
+            height, width, _ = self.shape
+            raise ValueError(
+                f"`shape` is {height} x {width} pixels, but models here take square images; give two equal"
+                " sides (image_archive scales pictures to them with `resize: true`)."
+            )
         if self.recaption and self.kind != "pairs":
             raise ValueError(f"`recaption` is for data of kind 'pairs'; this is of kind '{self.kind}'.")
         if self.crawl is not None and self.kind != "pairs":
