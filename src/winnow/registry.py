@@ -45,6 +45,7 @@ class Plugin:
     needs: Callable[[Any], Signals]
     nested: Callable[[Any], bool]
     resamples: bool
+    groups: Callable[[Any, int], int] | None
     version: int
 
     @property
@@ -68,6 +69,7 @@ def plugin(
     needs: Callable[[Any], Signals] = _needs_nothing,
     nested: Callable[[Any], bool] = _not_nested,
     resamples: bool = False,
+    groups: Callable[[Any, int], int] | None = None,
     version: int = 1,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under its module's name.
@@ -76,7 +78,9 @@ def plugin(
     first one is used when a suite names none. needs: signals (name -> their parameters) for given
     parameters. nested: whether one full ordering serves every budget. resamples: whether a method
     takes the whole pool (fraction 1) and decides how often, or how much, each example counts.
-    version: of a protocol's metrics; raise it with every fix.
+    groups: of a signal that divides the pool, into how many at most, for given parameters and classes of the
+    dataset: on stand-ins, an untrained model finds fewer. version: of a protocol's metrics; raise it with
+    every fix.
     """
 
     def register(function: Function) -> Function:
@@ -93,6 +97,7 @@ def plugin(
             needs,
             nested,
             resamples,
+            groups,
             version,
         )
         return function

@@ -28,7 +28,7 @@ from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Sp
 from winnow.rehearse import stages
 from winnow.rehearse.book import Book
 from winnow.rehearse.cards import card_names, load_card
-from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, TrainCase
+from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, SignalCase, TrainCase
 from winnow.rehearse.check import errors, finished_jobs, pairs
 from winnow.rehearse.clock import Watch, imports_watched
 from winnow.rehearse.counting import count_forward, count_pass
@@ -37,7 +37,7 @@ from winnow.rehearse.limits import Rule, misfits, read_rule
 from winnow.rehearse.measure import _start
 from winnow.rehearse.measures import Counts, Fit, Measures, StageMeasure, Start, TrainMeasure
 from winnow.rehearse.schedule import Task, longest_path, makespan
-from winnow.rehearse.stages import measure_selection
+from winnow.rehearse.stages import measure_selection, measure_signal
 from winnow.rehearse.standin import TEST, Look, Ran, data_reference, filling, make_data, run
 from winnow.rehearse.table import UNION, rows, spans
 from winnow.rehearse.training import measure_training
@@ -570,6 +570,17 @@ def test_a_stand_in_of_pairs_without_classes_can_be_evaluated(tmp_path: Path) ->
 
     data = Dataset.open(tmp_path / make_data(tmp_path, Look((8, 8, 3), 1), 64))
     assert max(data.labels("test")) < len(data.classes)
+
+
+def test_stand_in_groups_are_as_many_as_real_ones(tmp_path: Path) -> None:
+    """Methods that work group by group take the square of a group's size: a few would look like hours."""
+    plugin = registry.load("signals", "latent_classes", "here")
+    params = plugin.params(source="labels")
+    case = SignalCase(Plugged(name="latent_classes", params=params.model_dump()), LOOK, (), False, {}, 64)
+    assert measure_signal(case, tmp_path, "cpu", 1.0, True).range == (0, 9), "of which 64 examples have 2"
+    assert plugin.groups is not None
+    assert plugin.groups(plugin.params(k=7), 10) == 7
+    assert plugin.groups(plugin.params(source="zero_shot", names="imagenet"), 10) == 1000
 
 
 def test_a_probe_of_millions_of_wide_rows_stays_within_its_memory(

@@ -59,7 +59,10 @@ def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float, 
         grown = _grow(store, spec, filling(compute_all), device, budget_s, least, most, texts)
     assert grown.last is not None
     values = np.load(grown.last.folder / "s0" / "signal.npy", mmap_mode="r", allow_pickle=False)
+    plugin = registry.load("signals", case.signal.name, "rehearsal")
     limits = (float(values.min()), float(values.max()))
+    if plugin.groups is not None:
+        limits = (0.0, plugin.groups(plugin.params(**case.signal.params), case.look.classes) - 1.0)
     found = _summary(grown, columns=values.shape[1:], dtype=str(values.dtype), range=limits)
     return texts.added(found)
 

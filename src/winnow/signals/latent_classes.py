@@ -42,9 +42,18 @@ def needs(params: LatentClassParams) -> Signals:
     return {"embeddings": {}, **prompts}
 
 
+def groups(params: LatentClassParams, classes: int) -> int:
+    if params.source == "zero_shot" and params.names == "imagenet":
+        import open_clip
+
+        return len(open_clip.IMAGENET_CLASSNAMES)
+    return (params.k if params.source == "kmeans" else None) or classes
+
+
 @plugin(
     params=LatentClassParams,
     needs=needs,
+    groups=groups,
     source="Joshi and Mirzasoleiman, ICML 2023, arXiv 2302.09195, and its released code",
 )
 def compute(params: LatentClassParams, view: SignalView) -> np.ndarray:
