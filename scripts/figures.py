@@ -25,7 +25,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--spec", required=True, help="JSON with figure, options and a list of arms")
+    parser.add_argument(
+        "--spec", required=True, help="JSON with figure, options, a list of arms and, for messages, where"
+    )
     parser.add_argument("--metrics", required=True, type=Path, help="the suite's metrics.parquet")
     parser.add_argument("--summary", required=True, type=Path, help="the suite's summary.parquet")
     parser.add_argument("--cost", required=True, type=Path, help="the suite's cost.parquet")
@@ -40,7 +42,10 @@ def main() -> None:
         table = read_table(arguments.metrics)
     else:
         table = join_cost(read_table(arguments.summary), read_table(arguments.cost))
-    figure, shown = draw(name, table, arms, **options)
+    try:
+        figure, shown = draw(name, table, arms, **options)
+    except UserError as error:
+        raise UserError(f"{spec.get('where', '--spec')}: {error}") from error
     save(figure, shown, arguments.output.with_suffix(""))
 
 

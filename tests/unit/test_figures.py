@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ from winnow import figures
 from winnow.errors import UserError
 from winnow.evidence.paired import compare, mean_interval, summary
 from winnow.figures import layout, pareto, style, units
+from winnow.plan.code import ROOT
+from winnow.tables import write_table
 
 NAMES = ("accuracy_vs_cost", "accuracy_vs_fraction", "pareto")
 METHODS = {f"m{i}": {"label": f"method number {i}", "role": "method"} for i in range(11)}
@@ -410,6 +415,18 @@ def test_arms_differ_without_colour_and_keep_their_style() -> None:
         )
     )
     assert to_hex(str(handles["SAS (released)"].get_color())).upper() == styles["sas_released"].color
+
+
+def test_the_script_says_which_suite_asks_for_what_is_not_there(tmp_path: Path) -> None:
+    write_table(tmp_path / "values.parquet", values_table())
+    spec = {"figure": "differences", "options": {"metric": "recall"}, "arms": list(ARMS.items())}
+    words = [f"--{name}={tmp_path / 'values.parquet'}" for name in ("metrics", "summary", "cost", "output")]
+    words += ["--spec", json.dumps(spec | {"where": "suites/mine.yaml: figures: gains"})]
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/figures.py", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "suites/mine.yaml: figures: gains: figure: unknown metric 'recall'" in done.stderr
 
 
 def test_mistakes_are_named() -> None:

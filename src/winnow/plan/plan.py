@@ -219,8 +219,10 @@ class Plan:
         if name not in known:
             raise unknown("figure", name, known, f"suites/{suite}.yaml: figures")
         arms = [[key, {"label": arm.label, "role": arm.role}] for key, arm in self.suites[suite].arms.items()]
-        figure = known[name]
-        return canonical_json({"figure": figure.figure, "options": figure.options, "arms": arms})
+        figure, where = known[name], f"suites/{suite}.yaml: figures: {name}"
+        return canonical_json(
+            {"figure": figure.figure, "options": figure.options, "arms": arms, "where": where}
+        )
 
     def figure_code(self, suite: str, name: str) -> str:
         known = {figure.name or figure.figure: figure.figure for figure in self.suites[suite].figures}
