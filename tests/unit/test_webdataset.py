@@ -109,6 +109,20 @@ def reference(image: Image.Image, size: int) -> Image.Image:
 NAMES = ("00000.tar", "00001.tar")
 
 
+def test_each_line_of_a_text_can_be_a_caption_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "toy" / "00000.tar"
+    write_shard(path, [pair(0, "a dog\r\n\n a black dog \n"), pair(1, "a cat"), pair(2, " \n ")])
+    splits = {"train": (2, {"shards": [path.name]})}
+    entry = entry_of(splits, [path])
+    assert prepared(tmp_path, entry).captions("train") == [["a dog\r\n\n a black dog"], ["a cat"]]
+    options = entry.options | {"captions": "lines"}
+    data = prepared(tmp_path, entry.model_copy(update={"options": options}))
+    assert data.captions("train") == [["a dog", "a black dog"], ["a cat"]]
+    assert [index.split("/")[-1] for index in data.ids("train")] == [
+        index.split("/")[-1] for index in prepared(tmp_path, entry).ids("train")
+    ]
+
+
 def test_pairs_come_back_from_their_shards(shards: list[Path], tmp_path: Path) -> None:
     data = prepared(tmp_path, entry_of({"train": (10, {"shards": NAMES})}, shards))
     assert not list(data.folder.glob("*.npy"))

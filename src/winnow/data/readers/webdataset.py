@@ -4,7 +4,8 @@ A split takes the first usable pairs of its part, as many as `splits` states: ad
 published list gives another number each time. What was left out is counted in `dataset.json`. The order is
 that of the list (of a crawl) or of the shards and their samples. An example's identifier is made of its
 address (else of the image's bytes) and its caption, and stays the same in every crawl; of equal pairs the
-first is kept, in whichever split it is.
+first is kept, in whichever split it is. With `captions: lines` each line of a sample's text is a caption of
+its own, as clip-benchmark writes photographs that have several.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -43,6 +44,7 @@ class Options(ReaderOptions):
     """Options of the reader `webdataset`."""
 
     splits: dict[Split, ShardSplit]
+    captions: Literal["whole", "lines"] = "whole"
 
     def file_names(self) -> set[str]:
         """Return the shards that are files of the dataset."""
@@ -52,7 +54,8 @@ class Options(ReaderOptions):
 def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
     """Yield captions and the places of the images, shard by shard; no image is decoded of a crawl."""
     seen: set[str] = set()
-    for split, where in Options.model_validate(entry.options).splits.items():
+    options = Options.model_validate(entry.options)
+    for split, where in options.splits.items():
         taken, counts = 0, Counter[str]()
         for index in _indexes(entry, split, where, files):
             part = where.part
@@ -63,7 +66,7 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
             counts[BEYOND] += len(usable) - len(kept)
             taken += len(kept)
             if len(kept):
-                yield _batch(entry, split, kept)
+                yield _batch(entry, split, kept, options.captions)
         if taken < entry.splits[split]:
             raise UserError(
                 f"datasets.yaml: {entry.name}.splits.{split}: {entry.splits[split]} pairs, but the shards "
@@ -125,12 +128,20 @@ def _without_repeats(usable: pandas.DataFrame, seen: set[str], counts: Counter[s
     return usable.assign(id=ids)[np.array(new, dtype=bool)]
 
 
-def _batch(entry: DatasetEntry, split: Split, rows: pandas.DataFrame) -> Batch:
+def _batch(entry: DatasetEntry, split: Split, rows: pandas.DataFrame, captions: str) -> Batch:
     rows = rows.reset_index(drop=True)
+    table = rows[["caption", "url"]]
+    if captions == "lines":
+        table = table.assign(caption=[_lines(text) for text in table["caption"]])
     names: Any = ["shard", "offset", "length", "width", "height", "key"]
     return Batch(
         split,
-        table=rows[["caption", "url"]],
+        table=table,
         shards=rows[names],
         ids=[f"{entry.name}/{split}/{identifier}" for identifier in rows["id"]],
     )
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text that is not empty, blank ones left out."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
