@@ -67,7 +67,7 @@ def total(batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[int, int, int]:
     return pairs, pixels, tokens
 
 
-def ours(images: ShardImages, captions: list[str], workers: int) -> tuple[int, int, int]:
+def ours(images: ShardImages, captions: list[list[str]], workers: int) -> tuple[int, int, int]:
     steps, cpu = PAIRS // BATCH, torch.device("cpu")
     passes = Passes(PAIRS, BATCH, root_seed=0, seed=0)
     with Stream(images, captions, np.arange(PAIRS), passes, 0, steps, workers, TOKENISE, cpu) as stream:
@@ -100,7 +100,7 @@ def run() -> Iterator[Comparison]:
         index = pd.concat([table.assign(shard=f"pairs/{path.name}") for table, path in named])
         images = ShardImages(index, data, (SIZE, SIZE, 3), {})
         for workers in (1, 2):
-            our_s, our_total = timed(lambda: ours(images, list(index["caption"]), workers))  # noqa: B023
+            our_s, our_total = timed(lambda: ours(images, [[text] for text in index["caption"]], workers))  # noqa: B023
             peer_s, peer_total = timed(lambda: peer(paths, workers))  # noqa: B023
             yield Comparison(
                 name="loading/stream",

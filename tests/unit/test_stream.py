@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ImageSource:
     return prepared(folder, entry_of({"train": (N, {"shards": NAMES})}, shards)).images("train")
 
 
-CAPTIONS = [f"text {i:03d}" for i in range(N)]
+CAPTIONS = [[f"text {i:03d}"] for i in range(N)]
 ROWS = np.array([3, 1, 4, 1, 5, 9, 2, 6, 19, 18, 17, 0, 0], dtype=np.int64)
 
 
@@ -66,7 +67,7 @@ def test_batches_hold_what_the_passes_say(source: ImageSource, drop_last: bool) 
         assert images.dtype == torch.uint8
         assert images.is_contiguous(memory_format=torch.channels_last)
         assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), source[rows])
-        assert torch.equal(tokens, tokenise([CAPTIONS[row] for row in rows]))
+        assert torch.equal(tokens, tokenise([CAPTIONS[row][0] for row in rows]))
         assert tokens.dtype == torch.int64
 
 
@@ -97,6 +98,18 @@ def test_the_same_step_may_be_asked_for_again_and_no_other(source: ImageSource) 
             stream.batch(5)
     with pytest.raises(ValueError, match="10 images"):
         Stream(source[:10], CAPTIONS, ROWS, passes(), 0, 1, 0, tokenise, CPU)
+
+
+class Blank:
+    """Images without content."""
+
+    shape, dtype = (N, 2, 2, 3), np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros((len(rows), 2, 2, 3), dtype=np.uint8)
 
 
 class Slow:
@@ -164,8 +177,24 @@ def test_workers_end_with_the_stream() -> None:
 
 def test_captions_are_kept_whole() -> None:
     texts = ["", "a", "ü and 漢字", "", "last"]
-    packed = Captions(texts)
-    assert [packed[i] for i in range(len(packed))] == texts
+    packed = Captions([[text] for text in texts])
+    assert packed.draw(np.arange(len(packed)), seed=0) == texts
+
+
+def test_each_step_draws_one_of_an_images_captions(source: ImageSource) -> None:
+    captions = [[f"{row:02d}{letter}{letter}" for letter in "abcde"[: 1 + row % 5]] for row in range(N)]
+    shown, steps = passes(), 600
+    runs = []
+    for workers, start in ((0, 0), (2, 0), (1, 500)):
+        stream = Stream(Blank(), captions, ROWS, shown, start, steps, workers, tokenise, CPU)
+        with stream:
+            runs.append([stream.batch(step)[1] for step in range(start, steps)])
+    assert all(torch.equal(a, b) for a, b in zip(runs[0], runs[1], strict=True)), "workers change nothing"
+    assert all(torch.equal(a, b) for a, b in zip(runs[0][500:], runs[2], strict=True)), "nor does a resume"
+    texts = Counter("".join(map(chr, row)) for batch in runs[0] for row in batch.tolist())
+    assert set(texts) == {text for row in ROWS for text in captions[row]}
+    of_nine = [texts[text] for text in captions[9]]
+    assert min(of_nine) > 0.6 * sum(of_nine) / 5, "each with equal chance"
 
 
 def test_the_tokenizer_of_open_clip_runs_in_the_workers(source: ImageSource) -> None:
@@ -174,5 +203,5 @@ def test_the_tokenizer_of_open_clip_runs_in_the_workers(source: ImageSource) -> 
     with Stream(source, CAPTIONS, ROWS, passes(), 0, 2, 1, tokenizer, CPU) as stream:
         _, tokens = stream.batch(0)
     (_, places), *_ = passes().batches(0, 1)
-    assert torch.equal(tokens, tokenizer([CAPTIONS[row] for row in ROWS[places.numpy()]]))
+    assert torch.equal(tokens, tokenizer([CAPTIONS[row][0] for row in ROWS[places.numpy()]]))
     assert tokens.shape == (4, 77)

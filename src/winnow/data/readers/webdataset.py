@@ -132,7 +132,7 @@ def _batch(entry: DatasetEntry, split: Split, rows: pandas.DataFrame, captions: 
     rows = rows.reset_index(drop=True)
     table = rows[["caption", "url"]]
     if captions == "lines":
-        table = table.assign(caption=[_lines(text) for text in table["caption"]])
+        table = table.assign(caption=rows["caption"].map(_lines))
     names: Any = ["shard", "offset", "length", "width", "height", "key"]
     return Batch(
         split,

@@ -85,8 +85,7 @@ class Pairs(contextlib.AbstractContextManager["Pairs"]):
 class ShardPairs(Pairs):
     """The same of images that stay in shards: decoded by other processes ahead of the step.
 
-    The stream begins at the step that is asked for first, which after a resume is not step 0. Of several
-    captions of an image it reads the first.
+    The stream begins at the step that is asked for first, which after a resume is not step 0.
     """
 
     def __init__(self, task: Task, towers: Towers, passes: Passes, steps: int, workers: int) -> None:
@@ -103,7 +102,7 @@ class ShardPairs(Pairs):
         if self.stream is None:
             task, source = self.task, cast(ImageSource, self.task.images)
             self.stream = Stream(
-                source, [own[0] for own in task.captions()], task.rows, self.passes, step, self.steps,
+                source, task.captions(), task.rows, self.passes, step, self.steps,
                 self.workers, self.read, task.device,
             )  # fmt: skip
         return self.stream.batch(step)

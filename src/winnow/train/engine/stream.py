@@ -30,19 +30,27 @@ Tokenise = Callable[[list[str]], Tensor]
 
 
 class Captions:
-    """Texts in one buffer: processes share it, where a list of strings would be copied by being counted."""
+    """Texts, one or several of an example, in one buffer: processes share it, where a list of strings would
+    be copied by being counted.
+    """
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        encoded = [text.encode() for text in texts]
-        self.ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
+    def __init__(self, captions: Sequence[list[str]]) -> None:
+        encoded = [text.encode() for own in captions for text in own]
+        self.ends = np.cumsum([0] + [len(text) for text in encoded], dtype=np.int64)
         self.buffer = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self.firsts = np.cumsum([0] + [len(own) for own in captions], dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.firsts) - 1
 
-    def __getitem__(self, place: int) -> str:
-        start = int(self.ends[place - 1]) if place else 0
-        return self.buffer[start : int(self.ends[place])].tobytes().decode()
+    def draw(self, rows: np.ndarray, seed: int) -> list[str]:
+        """Return a caption of each of these examples, each of its own ones with equal chance."""
+        firsts, counts = self.firsts[rows], np.diff(self.firsts)[rows]
+        drawn = (np.random.default_rng(seed).random(len(rows)) * counts).astype(np.int64)
+        return [self._text(place) for place in firsts + drawn]
+
+    def _text(self, place: int) -> str:
+        return self.buffer[self.ends[place] : self.ends[place + 1]].tobytes().decode()
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,7 @@ class _Batches(Dataset[tuple[int, Tensor, Tensor, str]]):
     source: ImageSource
     captions: Captions
     tokenise: Tokenise
+    seed: Callable[[int], int]
 
     def __getitem__(self, step_and_rows: tuple[int, np.ndarray]) -> tuple[int, Tensor, Tensor, str]:
         step, rows = step_and_rows
@@ -76,21 +85,22 @@ class _Batches(Dataset[tuple[int, Tensor, Tensor, str]]):
             images = torch.from_numpy(np.asarray(self.source[rows]))
         except UserError as error:  # it would cross to the trainer's process with a traceback in its message
             return step, torch.empty(0), torch.empty(0), str(error)
-        return step, images, self.tokenise([self.captions[int(row)] for row in rows]).long(), ""
+        return step, images, self.tokenise(self.captions.draw(rows, self.seed(step))).long(), ""
 
 
 class Stream:
     """The batches of the steps from `start` to before `stop`, in order; a context manager.
 
-    source: images (n, h, w, c) uint8 of the pool. captions: n texts. rows: (m,) int64 positions in the pool;
-    `passes` says which of these each step shows. workers: processes that decode ahead; 0 decodes in this one,
-    when asked. tokenise: texts to int64 (b, L), called in the workers. device: where batches are put.
+    source: images (n, h, w, c) uint8 of the pool. captions: those of each of the n; a step shows one of them.
+    rows: (m,) int64 positions in the pool; `passes` says which of these each step shows. workers: processes
+    that decode ahead; 0 decodes in this one, when asked. tokenise: texts to int64 (b, L), called in the
+    workers. device: where batches are put.
     """
 
     def __init__(
         self,
         source: ImageSource,
-        captions: Sequence[str] | Captions,
+        captions: Sequence[list[str]],
         rows: np.ndarray | Tensor,
         passes: Passes,
         start: int,
@@ -105,10 +115,9 @@ class Stream:
         self.step, self.pair = start - 1, (torch.empty(0), torch.empty(0))
         self.began, self.ended, self.waited = time.perf_counter(), 0.0, 0.0
         places = rows.cpu().numpy() if isinstance(rows, Tensor) else np.asarray(rows)
-        packed = captions if isinstance(captions, Captions) else Captions(captions)
         more: dict[str, Any] = {"prefetch_factor": AHEAD} if workers else {}
         self._loader: DataLoader[tuple[int, Tensor, Tensor, str]] = DataLoader(
-            _Batches(source, packed, tokenise),
+            _Batches(source, Captions(captions), tokenise, passes.augmentation_seed),
             batch_size=None,
             sampler=_Steps(places, passes, start, stop),
             num_workers=workers,
