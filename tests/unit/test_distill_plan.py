@@ -65,7 +65,7 @@ def test_arms_that_need_no_teacher_do_not_wait_for_it(tmp_path: Path) -> None:
         ("distillation", {"scale__experts__trainer": {"name": "distilled"}}, "keeps no trajectories"),
         ("distillation", {"scale__training__trainer": {"name": "experts"}}, "writes no model"),
         ("distillation", {"scale__experts__model": {"name": "mlp"}}, "the same network"),
-        ("distillation", {"arms__random__start": {"method": "random"}}, "makes no examples"),
+        ("distillation", {"arms__herding__start": {"method": "random"}}, "makes no examples"),
         ("distillation", {"arms__dm__start": {"method": "full"}}, "chooses no subset"),
         ("distillation", {"arms__dm__start": {"method": "useful"}}, "chooses no subset"),
         ("distillation", {"scale__methods__mkdt": {}}, "method"),
