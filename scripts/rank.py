@@ -1,6 +1,6 @@
 """Rank a distilled set: what it is worth beside random subsets of its size and beside the full data.
 
-A fresh network is trained on the set with one fixed recipe (default: that of DC, DSA and DM), tested after
+A fresh network is trained on the set with one fixed recipe (default: that of DSA and DM), tested after
 its last step, and the same is done with class-balanced random subsets and with the full data, for as many
 steps. Nothing is chosen on the test set. Prints and writes accuracies, HLR, IOR and the scores of
 DD-Ranking (arXiv 2505.13300) in fractions, with 95 % intervals over seeds.
@@ -36,12 +36,18 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument(
         "--experiment", type=int, default=0, help="which of several sets in a file (default 0)"
     )
+    given.add_argument(
+        "--factor",
+        type=int,
+        default=1,
+        help="each image holds FACTOR x FACTOR small ones (DREAM, NCFM: 2; default 1)",
+    )
     given.add_argument("--dataset", required=True, help="what was distilled: a name in datasets.yaml")
     given.add_argument(
         "--units",
         choices=("auto", "pixels", "network"),
         default="auto",
-        help="pixels (uint8, or 0 to 1) or what networks see (default: pixels where all values fit)",
+        help="pixels (0 to 1 or to 255) or what networks see (default: pixels where all values fit)",
     )
     given.add_argument(
         "--statistics",
@@ -106,6 +112,7 @@ def main() -> None:
         synthetic=arguments.synthetic,
         labels=arguments.labels,
         experiment=arguments.experiment,
+        factor=arguments.factor,
         dataset=arguments.dataset,
         units=arguments.units,
         statistics=arguments.statistics,

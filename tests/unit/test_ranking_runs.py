@@ -14,14 +14,15 @@ import torch
 
 from winnow import registry
 from winnow.data.dataset import Dataset
-from winnow.distill.engine.ranking import Contest, Options, arms_of, train_arms
+from winnow.distill.engine.dd_ranking import augmentation_robust_score
+from winnow.distill.engine.ranking import Contest, Options, arms_of, scores, train_arms
 from winnow.distill.engine.ranking_run import open_dataset
 from winnow.distill.engine.real import RealData, whiten
 from winnow.errors import UserError
 from winnow.plan.config import load_config
 from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, tuned
 from winnow.train.engine.space import Space
-from winnow.train.engine.synthetic import SyntheticSet
+from winnow.train.engine.synthetic import SyntheticSet, unpacked
 
 ROOT = Path(__file__).parents[2]
 RECIPE = Recipe(epochs=40, lr=0.05, augment="crop", precision="fp32")
@@ -125,7 +126,30 @@ def test_arms_of_hard_and_soft_sets() -> None:
         "synthetic, soft labels, no augmentation",
         "random, soft labels, no augmentation",
     ]
-    assert "random, soft labels" not in map(str, arms_of(True, Options(real=False))), "nobody to teach them"
+    alone = list(map(str, arms_of(True, Options(real=False, augmentation=True))))
+    assert "random, soft labels" not in alone, "nobody to teach them"
+    assert "synthetic, hard labels, no augmentation" in alone, "as the random subsets beside it"
+
+
+def test_soft_labels_are_not_compared_with_hard_ones() -> None:
+    """Where nobody teaches random subsets, gains by soft labels are no improvement over them."""
+    accuracies = {
+        ("synthetic", "hard", True): 0.3,
+        ("synthetic", "soft", True): 0.5,
+        ("random", "hard", True): 0.2,
+        ("synthetic", "hard", False): 0.2,
+        ("random", "hard", False): 0.15,
+    }
+    rows = pd.DataFrame(
+        [
+            {"data": data, "labels": labels, "augmented": augmented, "seed": 0,
+             "test_accuracy": value, "validation_accuracy": value}
+            for (data, labels, augmented), value in accuracies.items()
+        ]
+    )  # fmt: skip
+    found = scores(rows)
+    assert found["ior"].tolist() == pytest.approx([0.1])
+    assert found["ars"].tolist() == pytest.approx([augmentation_robust_score(0.1, 0.05)])
 
 
 def test_all_arms_take_the_same_steps_and_what_is_done_is_not_done_again(
@@ -182,10 +206,10 @@ def test_the_rate_is_tuned_on_validation_and_a_rate_that_diverges_loses() -> Non
 
 def test_whitening_gives_pixels_without_correlation() -> None:
     torch.manual_seed(0)
-    seen = torch.randn(2000, 1, 4, 4) @ torch.randn(4, 4)
-    space = Space(torch.zeros(1), torch.ones(1), whiten(seen))
-    found = torch.cov(space(seen).flatten(1).T)
-    values = torch.linalg.eigvalsh(torch.cov(seen.flatten(1).T))
+    drawn = 128 + 40 * torch.randn(2000, 1, 4, 4) @ torch.randn(4, 4)
+    pixels = drawn.clamp(0, 255).byte()
+    found = torch.cov(Space.whitened(*whiten(pixels), 1)(pixels).flatten(1).T)
+    values = torch.linalg.eigvalsh(torch.cov(pixels.float().div(255).flatten(1).T))
     assert torch.allclose(torch.linalg.eigvalsh(found), (values / (values + 0.1)).sort().values, atol=1e-2)
     assert float((found - torch.diag(found.diag())).abs().max()) < 0.3
 
@@ -196,6 +220,15 @@ def test_units_are_seen_and_a_set_that_does_not_fit_is_refused(real: RealData) -
     by_byte = real.fitting(pixels, labels, "auto", "here")
     by_share = real.fitting(pixels.float() / 255, labels, "auto", "here")
     assert torch.allclose(by_byte.images, by_share.images, atol=1e-6)
+    for other in (pixels.float(), pixels.long()):
+        assert torch.allclose(real.fitting(other, labels, "auto", "here").images, by_byte.images, atol=1e-6)
+    packed = real.fitting(pixels, labels, "auto", "here", factor=2)
+    assert torch.equal(packed.images, unpacked(by_byte.images, 2))
+    assert torch.equal(packed.labels, labels.repeat(4))
+    with pytest.raises(UserError, match="factor 3: images of 8 pixels"):
+        real.fitting(pixels, labels, "auto", "here", factor=3)
+    with pytest.raises(UserError, match="from 0 to 90"):
+        real.fitting(pixels, 10 * labels, "auto", "here")
     assert torch.allclose(real.space.picture(by_byte.images), pixels.float() / 255, atol=1e-6)
     seen = by_byte.images
     assert torch.equal(real.fitting(seen, labels, "auto", "here").images, seen)
@@ -244,7 +277,12 @@ def test_the_command(given: Path, tmp_path: Path) -> None:
 
     more = rank("--synthetic", given, "--output", out, "--seeds", "2", "--augmentation-robust")
     assert more.returncode == 0 and "100%" not in more.stderr, "what is there is not trained again"
-    other = rank("--synthetic", given, "--output", out, "--seeds", "3")
+    assert "10 images, pixels (--units), hard labels" in more.stdout and f"written: {out}" in more.stdout
+    added = rank("--synthetic", given, "--output", out, "--seeds", "3", "--augmentation-robust")
+    assert added.returncode == 0, "more seeds go on where fewer ended"
+    three = pd.read_csv(out / "runs.csv")
+    assert len(three) == 3 * 5 and three[three["seed"] < 2].merge(runs).shape == runs.shape
+    other = rank("--synthetic", given, "--output", out, "--epochs", "6")
     assert other.returncode == 2 and "holds another ranking" in other.stderr
 
 

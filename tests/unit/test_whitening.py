@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_distill_plan import ROOT, planned
 from test_supervised import make_task
-from torch import Tensor
+from torchvision.transforms import ToTensor
 
 from winnow import registry
 from winnow.data.dataset import Dataset
@@ -50,11 +50,6 @@ def correlated(n: int, channels: int = 3, size: int = 4) -> np.ndarray:
     return np.clip(128 + 25 * waves, 0, 255).astype(np.uint8)
 
 
-def seen_of(images: np.ndarray, mean: list[float], std: list[float]) -> Tensor:
-    space = Space(torch.tensor(mean), torch.tensor(std))
-    return space(torch.from_numpy(images).permute(0, 3, 1, 2))
-
-
 # -- the formula --------------------------------------------------------------------------------
 
 
@@ -62,16 +57,15 @@ def seen_of(images: np.ndarray, mean: list[float], std: list[float]) -> Tensor:
 def test_the_matrix_is_that_of_the_code_that_released_sets_were_made_with(n: int) -> None:
     from kornia.enhance import ZCAWhitening
 
-    images, mean, std = correlated(n), [0.5, 0.4, 0.6], [0.2, 0.3, 0.25]
-    found = whitening_of(images, mean, std)
+    """They fit it on what `ToTensor` gives, without the normalisation that other images get."""
+    images = correlated(n)
+    found = whitening_of(images)
     theirs = ZCAWhitening(eps=0.1)
-    seen = seen_of(images, mean, std)
+    seen = torch.stack([ToTensor()(image) for image in images])
     theirs.fit(seen.double())
     np.testing.assert_allclose(found[:-1], theirs.transform_matrix.numpy(), atol=2e-5)
     np.testing.assert_allclose(found[-1], theirs.mean_vector[0].numpy(), atol=1e-6)
-    space = Space(
-        torch.tensor(mean), torch.tensor(std), (torch.from_numpy(found[:-1]), torch.from_numpy(found[-1]))
-    )
+    space = Space.whitened(torch.from_numpy(found[:-1]), torch.from_numpy(found[-1]), 3)
     pixels = torch.from_numpy(images[:50]).permute(0, 3, 1, 2)
     expected = theirs(seen[:50].double()).float()
     assert torch.allclose(space(pixels), expected, atol=1e-4)
@@ -83,13 +77,13 @@ def test_whitened_training_images_have_unit_covariance_up_to_what_is_added(
 ) -> None:
     data = digits["zca"]
     pixels = torch.from_numpy(np.array(data.pool_images())).permute(0, 3, 1, 2)
-    before = torch.cov(Space.plain(data, CPU)(pixels).flatten(1).double().T)
+    before = torch.cov(pixels.flatten(1).double().T / 255)
     seen = Space.of(data, CPU)(pixels).flatten(1).double()
     after = torch.cov(seen.T)
     assert torch.allclose(after, before @ torch.linalg.inv(before + 0.1 * torch.eye(64)), atol=1e-4)
     assert float(seen.mean(0).abs().max()) < 1e-4
-    large = torch.linalg.eigvalsh(before) > 5
-    assert bool((torch.linalg.eigvalsh(after)[large] > 0.98).all())
+    large = torch.linalg.eigvalsh(before) > 0.5
+    assert bool((torch.linalg.eigvalsh(after)[large] > 0.83).all()) and large.any()
 
 
 def test_pixels_that_never_change_do_no_harm() -> None:

@@ -84,7 +84,7 @@ def prepare(
         facts = _facts(entry, classes, writers, limits, seed, data) | {"pool": list(pool)}
         if whitened:
             images = np.load(out / "train_images.npy", mmap_mode="r", allow_pickle=False)
-            save_array(out / WHITENING, whitening_of(images, facts["mean"], facts["std"]))
+            save_array(out / WHITENING, whitening_of(images))
         (out / "dataset.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

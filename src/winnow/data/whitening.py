@@ -1,7 +1,7 @@
 """ZCA whitening: the linear map after which pixels have no correlation and the image still looks like one.
 
-Source: Krizhevsky 2009, appendix A; with 0.1 added to the variances, as the released codes of MTT, TESLA, FTD
-and DATM do (kornia's `ZCAWhitening(eps=0.1)`).
+Source: Krizhevsky 2009, appendix A; with 0.1 added to the variances of pixels in [0, 1], as released codes do
+(MTT, TESLA, FTD, DATM: kornia's `ZCAWhitening(eps=0.1)` of all training images, which are not normalised).
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ def zca(rows: Callable[[slice], npt.NDArray[np.floating]], n: int) -> tuple[Floa
     return matrix.astype(np.float32), mean.astype(np.float32)
 
 
-def whitening_of(images: npt.NDArray[np.uint8], mean: list[float], std: list[float]) -> Floats:
-    """Return (d + 1, d), the matrix and below it the mean, of images (n, h, w, c) normalised by channel.
+def whitening_of(images: npt.NDArray[np.uint8]) -> Floats:
+    """Return (d + 1, d), the matrix and below it the mean, of images (n, h, w, c) as pixels in [0, 1].
 
-    Their numbers are in the order that networks see them in: (c, h, w).
+    Whitening stands in the place of a normalisation by channel: after one, the 0.1 would be little beside the
+    variances, and the images other ones than those of the released codes. The numbers of an image are in
+    the order that networks see them in: (c, h, w).
     """
-    middle, width = np.array(mean, np.float32), np.array(std, np.float32)
 
     def rows(part: slice) -> Floats:
-        seen = (images[part].astype(np.float32) / 255 - middle) / width
-        return seen.transpose(0, 3, 1, 2).reshape(len(seen), -1).astype(np.float32, copy=False)
+        pixels = images[part].transpose(0, 3, 1, 2).astype(np.float32)
+        return pixels.reshape(len(pixels), -1) / np.float32(255)
 
     return np.vstack(zca(rows, len(images)))

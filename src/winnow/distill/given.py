@@ -1,8 +1,8 @@
 """A set that others have made, from a file: it is read, checked and brought into the units of the workflow.
 
 Forms are those of `scripts/rank.py`: `.pt`, `.npz`, `.safetensors`, or a folder of pictures. Nothing in a
-file is run. Values in [0, 1] and uint8 are pixels; others are what the maker's networks saw, pixels minus a
-mean, divided by a deviation, and `statistics` says whose. Every repetition has the same set.
+file is run. Values in [0, 1] or up to 255 are pixels; others are what the maker's networks saw, pixels minus
+a mean, divided by a deviation, and `statistics` says whose. Every repetition has the same set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 class GivenParams(Params):
     """path: of the file or folder, absolute or in the repository. sha256: of it. labels: a second file with
-    the labels, where the first has images alone. experiment: which of several sets in a file.
+    the labels, where the first has images alone. experiment: which of several sets in a file. factor: each
+    image holds factor^2 small ones (DREAM, NCFM), which networks are shown enlarged.
     """
 
     path: str
@@ -30,6 +31,7 @@ class GivenParams(Params):
     labels: str | None = None
     labels_sha256: Digest | None = None
     experiment: int = Field(default=0, ge=0)
+    factor: int = Field(default=1, ge=1)
     units: Literal["auto", "pixels", "network"] = "auto"
     statistics: Literal["published", "own"] = "published"
 

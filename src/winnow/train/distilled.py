@@ -1,6 +1,6 @@
 """Training on a distilled set, or on real images, by the recipe that distillation papers judge with.
 
-The defaults are the evaluation of DC, DSA and DM: SGD 0.01, momentum 0.9, weight decay 5e-4, a tenth of the
+The defaults are the evaluation of DSA and DM: SGD 0.01, momentum 0.9, weight decay 5e-4, a tenth of the
 rate after half of the run, differentiable augmentation. With targets (of the set, or a signal for real
 images) the network regresses on them by mean-squared error (MKDT, section 4), else it minimises
 cross-entropy with the set's soft labels, or the hard ones, or with what a teacher (the scale's or the arm's

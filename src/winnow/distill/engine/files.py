@@ -9,7 +9,7 @@ import torch
 
 from winnow.distill.engine.formats import digest_of, read_pair
 from winnow.distill.engine.learned import Distilled
-from winnow.distill.engine.real import are_pixels, check_images, space_of, split_labels
+from winnow.distill.engine.real import check_factor, check_images, pixels_of, space_of, split_labels
 from winnow.distill.engine.view import DistillView
 from winnow.distill.given import GivenParams
 from winnow.errors import UserError
@@ -40,6 +40,7 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
     images, found = read_pair(path, labels, params.experiment, view.data.classes)
     where = f"{view.label}: params.path: {path}"
     check_images(images, tuple(view.real.images.shape[1:]), view.data.name, where)
+    check_factor(images, params.factor, where)
     if len(images) != len(view.start):
         raise UserError(
             f"{where}: holds {len(images)} images, but the share of the data that the arm is given is"
@@ -47,13 +48,15 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
             f" {len(view.real)} examples in `fractions`."
         )
     hard, soft = split_labels(found, view.classes, where)
-    if not are_pixels(images, params.units):
-        images = space_of(view.data, statistics).pixels(images.float())
-    seen = space_of(view.data, "own")(images)
+    pixels = pixels_of(images, params.units)
+    if pixels is None:
+        pixels = space_of(view.data, statistics).pixels(images.float())
+    seen = space_of(view.data, "own")(pixels)
     shown = torch.cat([(hard == label).nonzero().flatten()[:SHOWN] for label in range(view.classes)])
     history = pd.DataFrame({"iteration": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64")})
     step_size = SyntheticSet.load(path).step_size if own else None
-    return Distilled(SyntheticSet(seen, hard, soft, step_size), history, seen[shown][None], [0], hard[shown])
+    given = SyntheticSet(seen, hard, soft, step_size, factor=params.factor)
+    return Distilled(given, history, seen[shown][None], [0], hard[shown])
 
 
 def _checked(key: str, name: str, sha256: str, view: DistillView) -> Path:

@@ -3,12 +3,14 @@
 - `.pt`, `.pth`: a dict with images and labels under any usual name; `{"data": [[images, labels], ...]}`,
   a pair per experiment (DC, DSA, DM); a pair; images alone, with labels in a second file (MTT, DATM).
 - `.npz`, `.safetensors`: arrays under the usual names.
-- a folder with one folder of pictures per class, named by the class or its number.
+- a folder with one folder of pictures per class, named by the class or its number (`3`, `new003`, `class_3`).
 """
 
 from __future__ import annotations
 
+import argparse
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,10 +23,11 @@ from torch import Tensor
 
 from winnow.canonical import canonical_json, sha256_file, sha256_text
 from winnow.errors import UserError, one_of
+from winnow.stage import log
 from winnow.train.engine.synthetic import SyntheticSet
 
 IMAGES = ("images", "image", "data", "x", "syn_images", "image_syn", "images_best", "x_syn", "imgs")
-SOFT = ("soft", "soft_labels")
+SOFT = ("soft", "soft_labels", "soft_label")
 LABELS = (
     *SOFT,
     "labels",
@@ -117,29 +120,38 @@ def _safetensors(path: Path) -> Any:
 
 
 def _torch(path: Path) -> Any:
-    """Load tensors and numbers; anything else in the file could run code and is refused."""
-    try:
-        with torch.serialization.safe_globals(_numbers()):
+    """Load tensors, numbers and texts; anything else in the file could run code and is refused."""
+    with torch.serialization.safe_globals(_harmless()):
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        raise UserError(
-            f"{path}: holds more than tensors and numbers, and is not loaded: it could run code. Save images "
-            f"and labels as tensors alone. ({reason})"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}).") from error
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{path}: holds more than tensors and numbers{_culprits(path)}, and is not loaded: it could "
+                "run code. Save images and labels as tensors alone."
+            ) from error
+        except (RuntimeError, EOFError, OSError, ValueError) as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise UserError(f"{path}: cannot be read ({reason}).") from error
 
 
-def _numbers() -> list[Any]:
-    """Return what NumPy's numbers and arrays are made of, by the names that files of any age use."""
+def _culprits(path: Path) -> str:
+    """Return the names in a file that are not loaded, in brackets, where the file lists them."""
+    try:
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError):
+        return ""
+    return f" ({one_of(found)})" if found else ""
+
+
+def _harmless() -> list[Any]:
+    """Return what NumPy's numbers and arrays are made of, by the names that files of any age use, and the
+    settings of a command, which some releases save beside their images.
+    """
     rebuilt = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
     names = [("scalar", rebuilt[0]), ("_reconstruct", rebuilt[1])]
     old = [(part, f"numpy.core.multiarray.{name}") for name, part in names]
-    kinds = [
-        type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")
-    ]
-    return [*rebuilt, *old, np.ndarray, np.dtype, *kinds]
+    kinds = [type(np.dtype(kind)) for kind in (*np.typecodes["AllInteger"], *"efd?U")]
+    return [*rebuilt, *old, np.ndarray, np.dtype, *kinds, argparse.Namespace]
 
 
 def _pair(content: Any, path: Path, experiment: int, of_labels: bool = False) -> tuple[Any, Tensor | None]:
@@ -150,15 +162,19 @@ def _pair(content: Any, path: Path, experiment: int, of_labels: bool = False) ->
         first = next((lower[name] for name in names if name in lower), None)
         if first is None:
             raise UserError(f"{path}: none of {one_of(names)} is in it, but {one_of(content)}.")
-        if not _holds_lists(first):
-            second = None if of_labels else next((lower[name] for name in LABELS if name in lower), None)
-            return _tensor(first, path), None if second is None else _tensor(second, path)
+        second = None if of_labels else next((lower[name] for name in LABELS if name in lower), None)
+        if second is not None and not _holds_lists(first):
+            return _tensor(first, path), _tensor(second, path)
         content = first
+    if of_labels:
+        return _tensor(content, path), None
     if _holds_lists(content):
         if not 0 <= experiment < len(content):
             raise UserError(f"{path}: --experiment {experiment}: it holds {len(content)}, from 0.")
+        if len(content) > 1:
+            log(f"{path}: holds {len(content)} sets, of which number {experiment} is read (--experiment)")
         content = content[experiment]
-    if isinstance(content, list | tuple) and len(content) == 2 and _is_labels(content[1]) and not of_labels:
+    if _is_pair(content):
         return _tensor(content[0], path), _tensor(content[1], path)
     return _tensor(content, path), None
 
@@ -167,8 +183,11 @@ def _holds_lists(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], list | tuple)
 
 
-def _is_labels(part: Any) -> bool:
-    return np.ndim(part) in (1, 2)
+def _is_pair(value: Any) -> bool:
+    """Return whether these are images with labels, and maybe a step size."""
+    if not isinstance(value, list | tuple) or len(value) not in (2, 3):
+        return False
+    return np.ndim(value[1]) in (1, 2) and (len(value) == 2 or np.ndim(value[2]) == 0)
 
 
 def _tensor(value: Any, path: Path) -> Tensor:
@@ -180,6 +199,8 @@ def _tensor(value: Any, path: Path) -> Tensor:
         reason = "its parts are not alike" if isinstance(value, list | tuple) else "it is no array of numbers"
         raise UserError(f"{path}: a {type(value).__name__} cannot be read: {reason}.") from error
     tensor = tensor.detach()
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise UserError(f"{path}: a sparse or quantised tensor; save it as a plain one.")
     if tensor.dtype in (torch.uint8, torch.int64):
         return tensor
     return tensor.float() if tensor.is_floating_point() else tensor.long()
@@ -201,11 +222,9 @@ def _folder(path: Path, classes: Sequence[str]) -> Pair:
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir())
     images, labels = [], []
     for folder in folders:
-        number = _class_number(folder, classes)
-        for file in sorted(folder.iterdir()):
-            if file.suffix.lower() in PICTURES:
-                images.append(_picture(file))
-                labels.append(number)
+        pictures = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in PICTURES]
+        labels += [_class_number(folder, classes)] * len(pictures) if pictures else []
+        images += [_picture(file) for file in pictures]
     if not images:
         raise UserError(
             f"{path}: no folder in it holds pictures ({one_of(PICTURES)}); one per class is expected."
@@ -217,11 +236,12 @@ def _folder(path: Path, classes: Sequence[str]) -> Pair:
 
 
 def _class_number(folder: Path, classes: Sequence[str]) -> int:
-    name = folder.name
-    if name in classes:
-        return list(classes).index(name)
-    if name.isdecimal() and int(name) < len(classes):
-        return int(name)
+    names = [name.casefold() for name in classes]
+    if folder.name.casefold() in names:
+        return names.index(folder.name.casefold())
+    number = re.fullmatch(r"(?:new|class)?[ _-]?([0-9]+)", folder.name, re.IGNORECASE)
+    if number and int(number[1]) < len(classes):
+        return int(number[1])
     raise UserError(f"{folder}: is no class. Accepted: 0 to {len(classes) - 1}, {one_of(classes)}.")
 
 

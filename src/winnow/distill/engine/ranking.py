@@ -54,14 +54,14 @@ class Options:
 
 def arms_of(is_soft: bool, options: Options) -> list[Arm]:
     """Return all that is trained for the scores of a set with hard labels alone, or with soft ones too; the
-    full data first, as they teach.
+    full data first, as they teach: without them random subsets have hard labels alone.
     """
     own = ["hard", "soft"] if is_soft else ["hard"]
     taught = own if options.real else ["hard"]
     arms = [Arm("full", "hard")] if options.real else []
     arms += [Arm("synthetic", labels) for labels in own] + [Arm("random", labels) for labels in taught]
     if options.augmentation:
-        arms += [Arm("synthetic", own[-1], False), Arm("random", taught[-1], False)]
+        arms += [Arm(data, taught[-1], False) for data in ("synthetic", "random")]
     return arms
 
 
@@ -185,7 +185,8 @@ class _Trainer:
 
 
 def scores(rows: pd.DataFrame, weight: float = 0.5, *, percent: bool = False) -> pd.DataFrame:
-    """Return per seed: HLR, IOR, LRS, ARS, as far as the arms are there.
+    """Return per seed: HLR, IOR, LRS, ARS, as far as the arms are there. Set and random subsets are compared
+    with kinds of labels that both were trained with.
 
     rows: as `train_arms` yields them. weight: of the improvement in LRS, of augmentation in ARS. percent: put
     percentages into the scores, as the released code does.
@@ -196,7 +197,8 @@ def scores(rows: pd.DataFrame, weight: float = 0.5, *, percent: bool = False) ->
         key: group.set_index("seed")["test_accuracy"] * unit
         for key, group in rows.groupby(["data", "labels", "augmented"])
     }
-    synthetic, random = (accuracies[data, best_labels(rows, data), True] for data in ("synthetic", "random"))
+    both = rows[rows["labels"].isin(rows.loc[rows["data"] == "random", "labels"])]
+    synthetic, random = (accuracies[data, best_labels(both, data), True] for data in ("synthetic", "random"))
     if ("full", "hard", True) in accuracies:
         hard = accuracies["synthetic", "hard", True]
         full = accuracies["full", "hard", True]
@@ -232,12 +234,12 @@ def best_labels(rows: pd.DataFrame, data: str) -> str:
     return str(own.groupby("labels")["validation_accuracy"].mean().idxmax())
 
 
-def sweep(rows: pd.DataFrame, weights: Sequence[float] = WEIGHTS) -> pd.DataFrame:
+def sweep(rows: pd.DataFrame, weights: Sequence[float] = WEIGHTS, *, percent: bool = False) -> pd.DataFrame:
     """Return the mean LRS and ARS for several weights: both weights are arbitrary."""
     return pd.DataFrame(
         [
             {"weight": weight} | {key: by[key].mean() for key in ("lrs", "ars") if key in by}
             for weight in weights
-            for by in [scores(rows, weight)]
+            for by in [scores(rows, weight, percent=percent)]
         ]
     )

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 from PIL import Image
+from torch import Tensor
 
 from winnow import provenance, registry
 from winnow.canonical import canonical_json, sha256_text
@@ -28,7 +29,7 @@ from winnow.distill.engine.ranking import (
     sweep,
     train_arms,
 )
-from winnow.distill.engine.real import RealData, Units
+from winnow.distill.engine.real import RealData, Units, pixels_of
 from winnow.errors import UserError, unknown
 from winnow.evidence.paired import mean_interval
 from winnow.plan.catalogue import load_catalogue
@@ -51,6 +52,7 @@ class Request:
     synthetic: Path
     labels: Path | None
     experiment: int
+    factor: int
     dataset: str
     units: Units
     statistics: str
@@ -61,11 +63,16 @@ class Request:
     options: Options
 
     def identity(self) -> str:
-        """Return a text that is equal for equal requests on equal files by equal code."""
+        """Return a text that is equal for equal requests on equal files by equal code.
+
+        How many seeds are asked for is no part of it: more of them go on where fewer ended.
+        """
         files = [path for path in (self.synthetic, self.labels) if path is not None]
         digests = [digest_of(path) for path in files]
         code = code_digest("rank", (f"winnow.models.{self.model}",))
-        return canonical_json(asdict(self) | {"synthetic": digests, "labels": None, "code": code})
+        options = asdict(replace(self.options, seeds=()))
+        facts = {"synthetic": digests, "labels": None, "options": options, "code": code}
+        return canonical_json(asdict(self) | facts)
 
 
 def rank(request: Request, config: Config, device: str, out: Path, weight: float, percent: bool) -> None:
@@ -84,7 +91,8 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     data = open_dataset(request.dataset, config)
     real = RealData.of(data, request.statistics, request.zca)
     pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)
-    given = real.fitting(*pair, request.units, str(request.synthetic))
+    given = real.fitting(*pair, request.units, str(request.synthetic), request.factor)
+    print(_read(pair[0], given, request))
     network = Network(model, params, len(real.classes), pick_device(device))
     contest = Contest.about(given, real, recipe, network, request.options)
     # What cannot be trained is told before hours of training.
@@ -100,7 +108,8 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     found = summary(scores(runs, weight, percent=percent))
     facts = provenance.collect(ROOT, device, started, time.time())
     write_atomic(out / "scores.csv", found.to_csv(index=False).encode())
-    write_atomic(out / "weights.csv", sweep(runs).to_csv(index=False).encode())
+    weights = sweep(runs, percent=percent)
+    write_atomic(out / "weights.csv", weights.to_csv(index=False).encode())
     about = {
         "weight": weight,
         "percent": percent,
@@ -110,7 +119,23 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
         "provenance": facts,
     }
     write_json(out / "ranking.json", {"identity": request.identity(), **about})
-    print(text(runs, found, sweep(runs)))
+    print(text(runs, found, weights))
+    print(f"\nwritten: {out}")
+
+
+def _read(images: Tensor, given: SyntheticSet, request: Request) -> str:
+    """Return what the set was taken for: a wrong guess is to show here, and not in its accuracy."""
+    seen = "whitened (--zca)" if request.zca else f"normalised by {request.statistics} statistics"
+    units = f"what networks saw, {seen}" if pixels_of(images, request.units) is None else "pixels"
+    labels = "hard labels" if given.soft is None else "soft labels"
+    parts = f", each cut into {request.factor**2}" if request.factor > 1 else ""
+    line = f"{request.synthetic}: {len(images)} images{parts}, {units} (--units), {labels}"
+    if given.soft is not None and not request.options.real:
+        line += (
+            "\nWithout the full data nothing gives random subsets soft labels: the scores are those of hard"
+            " labels beside hard labels."
+        )
+    return line
 
 
 def _check(options: Options, weight: float) -> None:
@@ -132,14 +157,14 @@ def text(runs: pd.DataFrame, found: pd.DataFrame, weights: pd.DataFrame) -> str:
         first = own.iloc[0]
         arm = str(Arm(first["data"], first["labels"], first["augmented"]))
         about = f"{first['examples']:,} examples, {first['steps']:,} steps, lr {rates}"
-        lines.append(f"  {arm:<38} {mean:6.2f}  {_between(low, high, '6.2f')}  {about}")
+        lines.append(f"  {arm:<40} {mean:6.2f}  {_between(low, high, '6.2f')}  {about}")
     lines += [
         "",
         "scores (HLR lower is better, the others higher; LRS and ARS of no gain and no loss: 0.2689)",
     ]
     for row in found.to_dict("records"):
         name, mean, low, high = row["quantity"].upper(), row["mean"], row["low"], row["high"]
-        lines.append(f"  {name:<38} {mean:7.4f}  {_between(low, high, '7.4f')}")
+        lines.append(f"  {name:<40} {mean:7.4f}  {_between(low, high, '7.4f')}")
     if len(weights.columns) > 1:
         lines += ["", "scores by weight, which is arbitrary"]
         lines += [f"  {line}" for line in weights.round(4).to_string(index=False).splitlines()]
@@ -167,7 +192,7 @@ def open_dataset(name: str, config: Config) -> Dataset:
     if name not in catalogue:
         raise unknown("dataset", name, catalogue, "--dataset")
     entry = catalogue[name]
-    results = config.scale_folder.parent
+    results = config.shared_store or config.scale_folder.parent
     files = {file: results / "data" / place for file, place in entry.sources().items()}
     for file in entry.files:
         if not files[file.name].is_file():

@@ -30,6 +30,8 @@ CIFAR-10 are the mean over images of each image's deviation, not the deviation o
 VALIDATION = 0.1
 """Share of the real training data that is cut off, class by class, to tune learning rates on."""
 Units = Literal["auto", "pixels", "network"]
+BYTES = 50.0
+"""Pixels of 0 to 255 have a larger value among them, images in [0, 1] or normalised ones have not."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class RealData:
     def of(cls, data: Dataset, statistics: str, zca: bool, root_seed: int = ROOT_SEED) -> RealData:
         """Read a dataset. statistics: `published` or `own`, the mean and deviation that are used.
 
-        zca: whiten them. Data that were prepared whitened are seen so, by their own statistics. Validation
-        images are the data's own split of that name or, without one, a tenth of the training data.
+        zca: whiten them instead, by all training images. Data that were prepared whitened are seen so.
+        Validation images are the data's own split of that name or, without one, a tenth of the training data.
         """
         if not data.has_labels("train") or len(data.shape) != 3:
             raise UserError(f"{data.name}: ranking needs images with labels.")
@@ -58,7 +60,7 @@ class RealData:
             torch.from_numpy(np.array(data.labels("train"))), 0 if own else VALIDATION, root_seed
         )
         if zca and space.whitening is None:
-            space = Space(space.mean, space.std, whiten(space(_images(data, "train")[kept])))
+            space = Space.whitened(*whiten(_images(data, "train")), data.shape[2])
 
         def examples(split: str, rows: Tensor | slice = slice(None)) -> Examples:
             labels = torch.from_numpy(np.array(data.labels(split)))
@@ -80,13 +82,18 @@ class RealData:
         return torch.from_numpy(np.concatenate(rows))
 
     def fitting(
-        self, images: Tensor, labels: Tensor, units: Units, where: str, step_size: float | None = None
+        self, images: Tensor, labels: Tensor, units: Units, where: str, factor: int = 1
     ) -> SyntheticSet:
-        """Return images and labels from a file as a set for this data; refuses what cannot be one."""
+        """Return images and labels from a file as a set for this data; refuses what cannot be one.
+
+        factor: each image holds factor^2 small ones, which networks are shown enlarged.
+        """
         check_images(images, tuple(self.test.images.shape[1:]), self.name, where)
-        seen = self.space(images) if are_pixels(images, units) else images.float()
+        check_factor(images, factor, where)
+        pixels = pixels_of(images, units)
+        seen = images.float() if pixels is None else self.space(pixels)
         hard, soft = split_labels(labels, len(self.classes), where)
-        return SyntheticSet(seen, hard, soft, step_size)
+        return SyntheticSet(seen, hard, soft, factor=factor).shown()
 
 
 def check_images(images: Tensor, shape: tuple[int, ...], name: str, where: str) -> None:
@@ -100,12 +107,21 @@ def check_images(images: Tensor, shape: tuple[int, ...], name: str, where: str) 
         raise UserError(f"{where}: some pixels are not finite.")
 
 
+def check_factor(images: Tensor, factor: int, where: str) -> None:
+    """Refuse a factor by which images cannot be cut."""
+    if factor < 1 or images.shape[-1] % factor:
+        raise UserError(f"{where}: factor {factor}: images of {images.shape[-1]} pixels cannot be cut so.")
+
+
 def split_labels(labels: Tensor, classes: int, where: str) -> tuple[Tensor, Tensor | None]:
     """Return (hard labels, soft labels or None) of labels (n,), or (n, classes) probabilities or logits."""
     if labels.ndim == 1:
         hard = labels.long()
         if not bool(((hard == labels) & (hard >= 0) & (hard < classes)).all()):
-            raise UserError(f"{where}: labels must be whole numbers from 0 to {classes - 1}.")
+            raise UserError(
+                f"{where}: labels must be whole numbers from 0 to {classes - 1}; these are from"
+                f" {float(labels.min()):g} to {float(labels.max()):g}. Is it a set of another dataset?"
+            )
         return hard, None
     if labels.ndim != 2 or labels.shape[1] != classes:
         raise UserError(f"{where}: labels of shape {tuple(labels.shape)}; accepted: (n,) or (n, {classes}).")
@@ -119,11 +135,10 @@ def split_labels(labels: Tensor, classes: int, where: str) -> tuple[Tensor, Tens
     return hard, None if is_certain else soft
 
 
-def whiten(seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (matrix (d, d), mean (d,)) of the whitening of images (n, c, h, w)."""
-    rows = seen.flatten(1).numpy()
-    matrix, mean = whitening.zca(lambda part: rows[part], len(rows))
-    return torch.from_numpy(matrix), torch.from_numpy(mean)
+def whiten(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (matrix (d, d), mean (d,)) of the whitening of uint8 images (n, c, h, w)."""
+    found = torch.from_numpy(whitening.whitening_of(pixels.permute(0, 2, 3, 1).numpy()))
+    return found[:-1], found[-1]
 
 
 def space_of(data: Dataset, statistics: str) -> Space:
@@ -143,11 +158,17 @@ def _images(data: Dataset, split: str) -> Tensor:
     return torch.from_numpy(np.array(data.images(split))).permute(0, 3, 1, 2).contiguous()
 
 
-def are_pixels(images: Tensor, units: Units) -> bool:
-    """Return whether images are pixels, uint8 or in [0, 1], or what networks see; `auto` looks at them."""
-    if units != "auto":
-        return units == "pixels"
-    return images.dtype == torch.uint8 or (float(images.min()) >= 0 and float(images.max()) <= 1)
+def pixels_of(images: Tensor, units: Units) -> Tensor | None:
+    """Return images in [0, 1], or None for what networks see; `auto` looks at them.
+
+    Whole numbers, and values from 0 to far beyond what networks see, are pixels of 0 to 255.
+    """
+    if units == "network":
+        return None
+    low, high = float(images.min()), float(images.max())
+    if not images.is_floating_point() or (low >= 0 and high > BYTES):
+        return images.float() / 255
+    return images if units == "pixels" or (low >= 0 and high <= 1) else None
 
 
 def _split(labels: Tensor, share: float, root_seed: int) -> tuple[Tensor, Tensor]:

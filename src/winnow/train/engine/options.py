@@ -56,7 +56,7 @@ Strategy = Annotated[str, AfterValidator(known_strategy)]
 
 
 class RecipeParams(Params):
-    """How a network is trained on a distilled set. Defaults: the evaluation of DC, DSA and DM (Zhao et al.).
+    """How a network is trained on a distilled set. Defaults: the evaluation of DSA and DM (Zhao et al.).
 
     schedule: `step` divides the rate by ten after half of the run. temperature: of soft labels given as
     logits or by a teacher. cutmix: both parameters of the beta distribution that shares are drawn from, for

@@ -12,7 +12,7 @@ from winnow.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class Space:
-    """Per channel (x - mean) / std, then ZCA whitening or not.
+    """Per channel (x - mean) / std or, of pixels in [0, 1], ZCA whitening.
 
     mean, std: (c,). whitening: (matrix (d, d), mean (d,)) over flattened images (c, h, w), or None.
     """
@@ -33,7 +33,11 @@ class Space:
         if found is None:
             return cls.plain(data, device)
         values = torch.tensor(found, dtype=torch.float32, device=device)
-        return cls(*statistics(data, device), (values[:-1], values[-1]))
+        return cls.whitened(values[:-1], values[-1], data.shape[2])
+
+    @classmethod
+    def whitened(cls, matrix: Tensor, mean: Tensor, channels: int) -> Space:
+        return cls(torch.zeros(channels).to(mean), torch.ones(channels).to(mean), (matrix, mean))
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Return (n, c, h, w) float32 as networks see it, of uint8 or of pixels in [0, 1]."""
