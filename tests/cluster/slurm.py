@@ -164,7 +164,14 @@ class Cluster:
         start = f"slurmd -f {self.root}/slurm.conf -N {node}"
         named = ["unshare", "--uts", "sh", "-c", f"hostname {node} && exec {start}"]
         self.run(*(named if self.isolated else start.split()))
-        wait_until(lambda: self.state(node) in ("idle", "mixed", "allocated"), 60, f"node {node}")
+        wait_until(lambda: self._takes_jobs(node), 60, lambda: self.run("scontrol", "show", "node", node))
+
+    def _takes_jobs(self, node: str) -> bool:
+        """Look whether a node is up. Slurm drains one whose job took too long to die, on a busy machine."""
+        state = self.state(node)
+        if "drain" in state:
+            self.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        return state in ("idle", "mixed", "allocated")
 
     def crash(self, node: str) -> None:
         """Kill everything of one node at once: its daemon, its step daemons and its jobs' processes."""
