@@ -1,6 +1,7 @@
 # The plan, and the few functions by which rules ask it.
 import gc
 import inspect
+import logging
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 from winnow.canonical import canonical_json
 from winnow.errors import UserError
 from winnow.plan.code import code_digest
+from winnow.plan.failures import Failures
 from winnow.plan.plan import load_plan
 from winnow.plan.runlock import clear_stale_locks
 from winnow.plan.settings import export_settings
@@ -36,6 +38,7 @@ GPUS = 0 if PLAN.config.device == "cpu" else 1
 CORE = "../envs/core.yaml"
 export_settings(PLAN.config)
 
+FAILURES = Failures()
 RUNNING = clear_stale_locks(Path(".snakemake"))
 try:
     join_store(PLAN, RUNNING)
@@ -52,6 +55,7 @@ wildcard_constraints:
 
 
 onstart:
+    logging.getLogger("snakemake.logging").addHandler(FAILURES)
     # Rules' `python` is a process forked from one that has the libraries loaded, where that can be.
     if (
         workflow.local_exec
@@ -59,6 +63,11 @@ onstart:
         and not workflow.deployment_settings.deployment_method
     ):
         shell.prefix(f"set -euo pipefail; {shell_function(os.getpid())}")
+
+
+onerror:
+    if FAILURES.logs and workflow.is_main_process:
+        print(f"\n{FAILURES.text()}", file=sys.stderr)
 
 
 def signed(function):

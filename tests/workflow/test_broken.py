@@ -318,6 +318,9 @@ odd:
     assert done.returncode != 0
     check_message(done.stdout, "odd, split train, example 13: label 4 is out of range. Accepted: 0 to 3.")
     assert list(tree.artefacts()) == []
+    quiet = tree.snakemake("--quiet", "rules", "host", "--config", f"mirror={tmp_path / 'mirror'}").stdout
+    listed = quiet[quiet.index("1 job failed:\nresults/demo/logs/prepare/odd-") :]
+    assert "\n    error: odd, split train, example 13: label 4 is out of range." in listed
 
 
 # -- two at once --------------------------------------------------------------------------------
