@@ -101,7 +101,7 @@ DATASET_MISTAKES: list[Mistake] = [
     ("digits/splits/dev", 5, "digits.splits.dev … 'dev' … test, train, unlabelled, validation"),
     ("digits/splits/train", GONE, "digits … `splits` lacks 'train' … it gives test"),
     ("digits/shape", [8, 8], "digits.shape[2] … missing"),
-    ("digits/shape", [8, 9, 1], "digits … `shape` is 8 x 9 pixels … square"),
+    ("digits/shape", [8, 9, 1], "digits.shape: 8 x 9 pixels … square"),
     ("digits/n_classes", 9, "digits … `n_classes` is 9 but `classes` names 10"),
     ("digits", 5, "digits: expected a mapping … found 5"),
     ("digits/options/sauce", "x", "digits.options: unknown key 'sauce' … Did you mean 'source'?"),

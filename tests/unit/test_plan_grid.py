@@ -196,6 +196,55 @@ def test_mistakes_name_the_key(tree: Path, keys: str, value: Any, message: str) 
     assert "toy.yaml" in str(found.value)
 
 
+def test_a_figure_whose_baseline_is_not_run_is_refused_before_all_is_computed(tree: Path) -> None:
+    path = tree / "suites/toy.yaml"
+    change(path, "figures", [{"figure": "method_table", "options": {"baseline": "hard"}}])
+    assert plan(tree)
+    change(path, "scales/demo/defaults/arms", ["full", "random", "often", "clean", "sharp", "other"])
+    change(path, "scales/small", read(path)["scales"]["demo"] | {"defaults": defaults(path, "hard")})
+    with pytest.raises(
+        UserError, match=r"toy\.yaml: figures: method_table.*'hard' is not run at the scale demo"
+    ):
+        plan(tree)
+    change(path, "figures/0/scales", ["small"])
+    assert plan(tree)
+
+
+def defaults(path: Path, *arms: str) -> dict[str, Any]:
+    """Return the demo's defaults for these arms and the reference alone."""
+    found: dict[str, Any] = read(path)["scales"]["demo"]["defaults"]
+    return found | {"arms": ["full", *arms]}
+
+
+def test_all_arms_that_no_scale_runs_are_named_at_once(tree: Path) -> None:
+    change(tree / "suites/toy.yaml", "scales/demo/defaults/arms", ["full", "random", "often"])
+    with pytest.raises(UserError, match="no scale runs clean, hard, other, sharp"):
+        plan(tree)
+
+
+def test_data_without_classes_are_refused_by_what_needs_them(tree: Path) -> None:
+    datasets, path = tree / "datasets.yaml", tree / "suites/toy.yaml"
+    for name in ("digits", "digits_noisy"):
+        change(datasets, f"{name}/classes", [])
+    with pytest.raises(UserError, match=r"'supervised' learns labels, and digits_noisy has no classes"):
+        plan(tree)
+    clip = {"trainer": {"name": "clip"}, "model": {"name": "clip"}, "epochs": 1, "batch_size": 8}
+    grid = {"fractions": {"epochs": [0.5]}, "seeds": 1, "proxy": clip, "training": clip}
+    grid |= {"evaluation": {"name": "zero_shot"}}
+    change(path, "arms", {
+        "full": {"label": "all", "role": "reference", "method": "full"},
+        "cov": {"label": "ClipCov", "role": "method", "method": "clipcov"},
+    })  # fmt: skip
+    change(path, "scales/demo", {"defaults": grid, "datasets": {"digits_noisy": {}}})
+    with pytest.raises(
+        UserError, match=r"'ClipCov' \(.*\) compares with the names of classes.*names: imagenet"
+    ):
+        plan(tree)
+    named = {"latent_classes": {"names": "imagenet"}, "label_similarity": {"names": "imagenet"}}
+    change(path, "scales/demo/defaults/signals", named)
+    assert plan(tree)
+
+
 def test_settings_are_laid_over_each_other_by_key() -> None:
     base = {"trainer": {"name": "a", "params": {"x": 1, "y": {"z": 2}}}, "epochs": 3}
     own = yaml.safe_load("trainer: {params: {y: {w: 4}}}")

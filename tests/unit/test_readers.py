@@ -17,9 +17,12 @@ import numpy.typing as npt
 import pandas
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from winnow.data.batch import Batch
 from winnow.data.pictures import decode
+from winnow.data.readers import image_archive, webdataset
+from winnow.data.tables import TableOptions
 from winnow.errors import UserError
 from winnow.plan.catalogue import DatasetEntry, load_catalogue, reader_module
 
@@ -825,3 +828,32 @@ def test_digits_are_split_by_the_stated_rule() -> None:
         source.data.astype(int).tolist()
     )
     assert scaled.max() == 255
+
+
+PARTS = [
+    ({}, {"of": 5, "take": [4]}, True),
+    ({"of": 5, "leave": [4]}, {"of": 5, "take": [4]}, False),
+    ({"of": 4, "take": [0, 2]}, {"of": 6, "take": [1, 3]}, False),
+    ({"of": 4, "take": [0, 2]}, {"of": 6, "take": [1, 4]}, True),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "meet"), PARTS)
+def test_splits_that_share_rows_are_refused(one: dict[str, Any], other: dict[str, Any], meet: bool) -> None:
+    """A forgotten `part` would let models be tested on what they were trained on."""
+    train, test = ({"part": part} if part else {} for part in (one, other))
+    tables = {"train": {"file": "a.csv"} | train, "test": {"file": "a.csv"} | test}
+    images = {"train": {"members": "*.jpg"} | train, "test": {"members": "*.jpg"} | test}
+    shards = {"train": {"shards": ["a.tar"]} | train, "test": {"shards": ["a.tar"]} | test}
+    for options in (
+        lambda: TableOptions(splits=tables),
+        lambda: image_archive.Options(archive="a.zip", splits=images),
+        lambda: webdataset.Options(splits=shards),
+        lambda: webdataset.Options(splits={"train": train, "test": test}),
+    ):
+        if meet:
+            with pytest.raises(ValidationError, match="`train` and `test` share rows of"):
+                options()
+        else:
+            options()
+    TableOptions(splits=tables | {"test": {"file": "b.csv"}})

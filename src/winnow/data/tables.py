@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -42,6 +44,21 @@ class Part(Frozen):
         return found if self.take else ~found
 
 
+def refuse_overlaps(chosen: Iterable[tuple[str, set[str], Part | None]]) -> None:
+    """Raise `ValueError` where two splits take rows of one source: models would be tested on what they saw.
+
+    chosen: of each split its name, its sources, and the part of their rows that it takes (None: all).
+    """
+    for (one, sources, part), (other, others, rest) in combinations(chosen, 2):
+        numbers = np.arange(math.lcm(part.of if part else 1, rest.of if rest else 1))
+        held = [own.holds(numbers) if own else np.ones(len(numbers), bool) for own in (part, rest)]
+        if sources & others and (held[0] & held[1]).any():
+            raise ValueError(
+                f"`{one}` and `{other}` share rows of {min(sources & others)}; give each a `part` that the"
+                " other one leaves."
+            )
+
+
 class SplitTable(Frozen):
     """The file with a split's rows; all of them, or the given part."""
 
@@ -63,6 +80,11 @@ class TableOptions(ReaderOptions):
     label: str | None = None
     id: str | None = None
     require: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _splits_are_apart(self) -> Self:
+        refuse_overlaps((name, {split.file}, split.part) for name, split in self.splits.items())
+        return self
 
     def file_names(self) -> set[str]:
         """Return the files that these options name."""

@@ -192,12 +192,6 @@ class DatasetEntry(Frozen):
             raise ValueError("`hub` and kind 'benchmark' go together; give both or none.")
         if (self.shape is None) != (self.kind in ("text", "benchmark")):
             raise ValueError(f"a dataset of kind '{self.kind}' needs {'no' if self.shape else 'a'} `shape`.")
-        if self.shape is not None and self.kind != "vectors" and self.shape[0] != self.shape[1]:
-            height, width, _ = self.shape
-            raise ValueError(
-                f"`shape` is {height} x {width} pixels, but models here take square images; give two equal"
-                " sides (image_archive scales pictures to them with `resize: true`)."
-            )
         if self.recaption and self.kind != "pairs":
             raise ValueError(f"`recaption` is for data of kind 'pairs'; this is of kind '{self.kind}'.")
         if self.crawl is not None and self.kind != "pairs":
@@ -284,6 +278,11 @@ def _entry(path: Path, name: str, fields: object, raw: dict[str, Any]) -> Datase
     if "name" in fields:
         raise UserError(f"{path}: {name}.name: the key '{name}' is the name already; remove this line.")
     entry = validate(DatasetEntry, {**fields, "name": name}, path, at=name)
+    if entry.shape is not None and entry.kind != "vectors" and entry.shape[0] != entry.shape[1]:
+        raise UserError(
+            f"{path}: {name}.shape: {entry.shape[0]} x {entry.shape[1]} pixels, but models here take square"
+            " images. Give two equal sides; image_archive scales pictures to them with `resize: true`."
+        )
     if entry.reader not in reader_names():
         raise unknown("reader", entry.reader, reader_names(), f"{path}: {name}.reader")
     options: ReaderOptions = validate(

@@ -590,6 +590,7 @@ class _Grid:
     def _proxies(
         self,
         learned: str | None = None,
+        named: bool = False,
         count: int = 1,
         folds: int = 0,
         recorded: bool = False,
@@ -599,11 +600,18 @@ class _Grid:
         `variants`.
 
         A variant is trained for a `share` of the epochs, or on another `split` than the pool. `learned` is
-        what the proxy has to have been trained on: labels, for classes, or captions, for texts.
+        what the proxy has to have been trained on: labels, for classes, or captions, for texts. `named`: it
+        is asked for the names of the data's classes.
         """
         trainer = self._training("proxy").trainer
         if learned is not None:
             self._check_learned("proxy", learned, f"arms: '{self.arm.label}'")
+        if named and not self.entry.classes:
+            raise UserError(
+                f"{self.where}.signals: '{self.arm.label}' ({self.arm_where}) compares with the names of"
+                f" classes, and {self.entry.name} has none. Set `names: imagenet` of latent_classes and of"
+                " label_similarity, or leave the arm out."
+            )
         if recorded and not trainer.params.get("record"):
             raise UserError(
                 f"{self.where}.proxy.trainer.params.record: '{trainer.name}' records nothing, but an arm"
@@ -705,6 +713,11 @@ class _Grid:
             raise UserError(
                 f"{where}.trainer.name: '{name}' shows networks plain images only, but `inputs` is zca; name"
                 " `distilled` (under `experts`, `experts`), or set `inputs: plain`."
+            )
+        if "labels" in needs and self.scale.targets is None and not self.entry.class_count:
+            raise UserError(
+                f"{where}.trainer.name: '{name}' learns labels, and {self.entry.name} has no classes in"
+                " datasets.yaml. Name another trainer, or `classes` or `n_classes` there."
             )
         regresses = self.scale.targets is not None and key == "training"
         if (is_synthetic or regresses) and "sets" not in needs:

@@ -253,6 +253,7 @@ def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT, check_
     for suite in suites.values():
         expand(graph, suite, config, catalogue)
         _check_figures(suite)
+        _check_baselines(suite, config.scale, {cell.arm for cell in graph.cells[suite.name]})
     plan = Plan(config, catalogue, suites, graph)
     if check_sources:
         require_sources(plan)
@@ -291,6 +292,18 @@ def _check_figures(suite: Suite) -> None:
         for arm in (*figure.options.get("only", ()), figure.options.get("baseline")):
             if arm is not None and arm not in suite.arms:
                 raise unknown("arm", arm, suite.arms, f"{where}.options")
+
+
+def _check_baselines(suite: Suite, scale: str, run: set[str]) -> None:
+    """Refuse figures whose baseline has no cells at this scale: they could not be drawn when all is done."""
+    for figure in suite.figures_at(scale):
+        baseline = figure.options.get("baseline")
+        if baseline is not None and baseline not in run:
+            raise UserError(
+                f"suites/{suite.name}.yaml: figures: {figure.name or figure.figure}: options.baseline: arm"
+                f" '{baseline}' is not run at the scale {scale}. Run it, or name in `scales` of the figure"
+                " where it is."
+            )
 
 
 def require_sources(plan: Plan) -> None:

@@ -196,6 +196,7 @@ class Suite(_Model):
             found = ", ".join(references) or "none"
             raise ValueError(f"arms: exactly one needs `role: reference` (all data); found: {found}.")
         _check_arm_names(self, references[0])
+        _check_arms_are_run(self)
         for name, arm in self.arms.items():
             _check_fractions(self, name, arm)
         _check_filters(self)
@@ -225,17 +226,25 @@ def _check_arm_names(suite: Suite, reference: str) -> None:
             raise ValueError(str(unknown("arm", arm, suite.arms, where)))
 
 
-def _check_fractions(suite: Suite, name: str, arm: Arm) -> None:
-    """Check that the arm is in a grid, and that each of its own fractions is offered at some scale."""
-    if arm.role == "reference":
-        return
+def _offered(suite: Suite, name: str) -> set[float]:
+    """Return the fractions that grids with this arm have for its lengths."""
     grids = [grid for _, _, grid in suite.grids if grid.arms is None or name in grid.arms]
-    offered = {f for grid in grids for length in arm.lengths for f in grid.fractions.get(length, [])}
-    if not offered:
+    lengths = suite.arms[name].lengths
+    return {fraction for grid in grids for length in lengths for fraction in grid.fractions.get(length, [])}
+
+
+def _check_arms_are_run(suite: Suite) -> None:
+    idle = [n for n, arm in suite.arms.items() if arm.role != "reference" and not _offered(suite, n)]
+    if idle:
         raise ValueError(
-            f"arms.{name}: no scale runs it; list it in `arms` of one that has fractions for"
-            f" {one_of(arm.lengths)}, or remove it."
+            f"arms: no scale runs {one_of(idle)}; list them in `arms` of one that has fractions for their"
+            " `lengths`, or remove them."
         )
+
+
+def _check_fractions(suite: Suite, name: str, arm: Arm) -> None:
+    """Check that each of the arm's own fractions is offered at some scale."""
+    offered = _offered(suite, name)
     for fraction in arm.fractions or []:
         if fraction not in offered:
             raise ValueError(str(unknown("fraction", fraction, offered, f"arms.{name}.fractions")))

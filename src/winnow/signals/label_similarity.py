@@ -25,7 +25,8 @@ class LabelSimilarityParams(Params):
 def needs(params: LabelSimilarityParams) -> Signals:
     rows = "embeddings" if params.side == "image" else "text_embeddings"
     classes = {"source": "zero_shot", "templates": params.templates, "names": params.names}
-    return {rows: {}, "latent_classes": classes, "model": {"learned": "captions"}}
+    model = {"learned": "captions", "named": params.names == "dataset"}
+    return {rows: {}, "latent_classes": classes, "model": model}
 
 
 @plugin(params=LabelSimilarityParams, needs=needs, source="ClipCov release, commit 25cc65f")

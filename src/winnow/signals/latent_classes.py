@@ -38,8 +38,9 @@ class LatentClassParams(Params):
 def needs(params: LatentClassParams) -> Signals:
     if params.source == "labels":
         return {}
-    prompts = {"model": {"learned": "captions"}} if params.source == "zero_shot" else {}
-    return {"embeddings": {}, **prompts}
+    if params.source != "zero_shot":
+        return {"embeddings": {}}
+    return {"embeddings": {}, "model": {"learned": "captions", "named": params.names == "dataset"}}
 
 
 def groups(params: LatentClassParams, classes: int) -> int:

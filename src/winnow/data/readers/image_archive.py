@@ -25,7 +25,7 @@ from winnow.data import archive
 from winnow.data.arrays import ArrayRef, integer_labels, load_array
 from winnow.data.batch import BATCH, Batch, Labels
 from winnow.data.pictures import Fit, decode_all
-from winnow.data.tables import Part, require_columns
+from winnow.data.tables import Part, refuse_overlaps, require_columns
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, FileName, Frozen, ReaderOptions, Split
 
@@ -97,6 +97,12 @@ class Options(ReaderOptions):
     class_order: str | None = None
     resize: bool = False
     fit: Fit = "stretch"
+
+    @model_validator(mode="after")
+    def _splits_are_apart(self) -> Self:
+        open_ones = {name: split for name, split in self.splits.items() if not split.listed}
+        refuse_overlaps((name, {split.members}, split.part) for name, split in open_ones.items())
+        return self
 
     def file_names(self) -> set[str]:
         """Return the archive, and the files with published orders, lists and captions."""

@@ -13,13 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from winnow.data.batch import Batch
 from winnow.data.shards import DUPLICATE, count_problems, identity, index_shard
-from winnow.data.tables import Part
+from winnow.data.tables import Part, refuse_overlaps
 from winnow.errors import UserError
 from winnow.plan.catalogue import CRAWLED, DatasetEntry, FileName, Frozen, ReaderOptions, Split
 from winnow.store import read_json
@@ -45,6 +46,14 @@ class Options(ReaderOptions):
 
     splits: dict[Split, ShardSplit]
     captions: Literal["whole", "lines"] = "whole"
+
+    @model_validator(mode="after")
+    def _splits_are_apart(self) -> Self:
+        refuse_overlaps(
+            (name, {", ".join(split.shards) or "the crawl"}, split.part)
+            for name, split in self.splits.items()
+        )
+        return self
 
     def file_names(self) -> set[str]:
         """Return the shards that are files of the dataset."""
