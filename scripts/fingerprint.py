@@ -26,6 +26,7 @@ def files_block(paths: list[Path]) -> str:
         lines += [
             f"    - name: {path.name}",
             "      urls: []",
+            "      note: no public address is known",
             f"      bytes: {path.stat().st_size}",
             f"      sha256: {digest}",
         ]
