@@ -251,6 +251,13 @@ def test_a_cut_table_is_told(tree: Tree) -> None:
     check_message(done.stdout, str(path), "damaged", "run again")
 
 
+def test_a_metric_that_no_data_have_is_told_with_its_place(tree: Tree) -> None:
+    tree.replace("suites/tiny.yaml", "title: A suite for tests", "title: A suite for tests\nmetric: recall")
+    done = tree.script("report", "--suite", "tiny", "--output", "report.html")
+    assert done.returncode == 2
+    check_message(done.stdout, "suites/tiny.yaml: metric: unknown metric 'recall'. Accepted: ")
+
+
 def test_the_workflow_tells_of_damage_and_the_named_fix_mends_it(tree: Tree) -> None:
     folder, consumer = (
         tree.artefact("selection", "random-plain-s0"),

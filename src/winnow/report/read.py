@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from winnow import figures
+from winnow.errors import unknown
 from winnow.evidence.collect import provenance_rows
 from winnow.figures.layout import join_cost
 from winnow.figures.pareto import overview_arms
@@ -42,14 +43,16 @@ def _ranked(suite: SuiteInput) -> pd.DataFrame:
 def read_suite(plan: Plan, name: str, page: Path) -> SuiteInput:
     """Return one suite's content; paths to figures are relative to the page."""
     suite, folder = plan.suites[name], plan.suite_folder(name)
-    rows = provenance_rows(plan, [name])
+    rows, summary = provenance_rows(plan, [name]), read_table(folder / "summary.parquet")
+    if suite.metric not in set(summary["metric"]):
+        raise unknown("metric", suite.metric, summary["metric"].unique(), f"suites/{name}.yaml: metric")
     return SuiteInput(
         name=name,
         title=suite.title,
         question=suite.question,
         source=suite.source.model_dump(),
         arms={key: {"label": arm.label, "role": arm.role} for key, arm in suite.arms.items()},
-        summary=read_table(folder / "summary.parquet"),
+        summary=summary,
         claims=read_json(folder / "claims.json"),
         cost=read_table(folder / "cost.parquet"),
         reproduction=read_table(folder / "reproduction.parquet"),
