@@ -317,6 +317,7 @@ def test_only_models_of_images_and_text_are_measured_on_such_sets(tree: Path) ->
 
 def test_averages_name_datasets_of_transfer(tree: Path) -> None:
     use = {"name": "zero_shot", "params": {"averages": {"all": ["wds_dtd"]}}}
+    change(tree / "suites/sas.yaml", "scales/demo/defaults/training/trainer", {"name": "clip"})
     change(tree / "suites/sas.yaml", "scales/demo/defaults/evaluation", use)
     with pytest.raises(UserError, match=r"params\.averages: unknown dataset 'wds_dtd'"):
         load_plan(root=tree)
