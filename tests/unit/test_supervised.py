@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from benchmarks import bench_training
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -564,3 +565,11 @@ def test_the_mlp_has_depth_and_width() -> None:
     network = MLP.function(MLP.params(depth=3, width=7), 2, 5)
     assert [m.weight.shape for m in network if isinstance(m, nn.Linear)] == [(7, 50), (7, 7), (7, 7)]
     assert network(torch.rand(4, 2, 5, 5)).shape == (4, 7)
+
+
+def test_the_benchmark_of_trainings_goes_with_them(tmp_path: Path) -> None:
+    """It builds tasks of its own, which no other test would miss."""
+    small = registry.load("models", "cifar_resnet", "test")
+    params = small.params(depth=8, width=4, stem_stride=2)
+    task = bench_training.make_task(str(tmp_path), *bench_training.noise(2), model=small, model_params=params)
+    assert len(bench_training.our_loop(task, record=True)) == 2
