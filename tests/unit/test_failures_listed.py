@@ -14,8 +14,8 @@ def told(*logs: list[str], event: str = "job_error") -> Failures:
     """Return what was heard of jobs with these logs."""
     failures, logger = Failures(), logging.Logger("test")
     logger.addHandler(failures)
-    for names in logs:
-        logger.error("Error in rule x", extra={"event": event, "log": names})
+    for number, names in enumerate(logs):
+        logger.error("Error in rule x", extra={"event": event, "log": names, "jobid": number})
     return failures
 
 
@@ -37,6 +37,14 @@ def test_each_failed_job_is_named_with_its_error(tmp_path: Path, monkeypatch: py
         "    its log cannot be read (No such file or directory)",
     ]
     assert not told(["a.log"], event="job_info").logs
+
+
+def test_a_job_that_a_later_attempt_has_done_is_not_listed() -> None:
+    failures = told(["a.log"], ["b.log"])
+    done = logging.LogRecord("test", logging.INFO, "", 0, "Finished", None, None)
+    done.event, done.job_id = "job_finished", 0  # type: ignore[attr-defined]
+    failures.emit(done)
+    assert list(failures.logs) == ["b.log"]
 
 
 def test_many_failures_are_counted() -> None:

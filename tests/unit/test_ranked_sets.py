@@ -321,6 +321,16 @@ def test_sets_of_this_project_come_back_as_they_were(
         make(store, tmp_path / "cut.safetensors")
 
 
+def test_each_image_of_a_packed_set_holds_several(store: Path, tmp_path: Path) -> None:
+    _, given = images_of(store)
+    torch.save({"images": given.images, "labels": given.labels}, tmp_path / "own.pt")
+    made = make(store, tmp_path / "own.pt", statistics="own", factor=2)
+    found = SyntheticSet.load(store / made / f"s{SEED}/synthetic.safetensors")
+    assert found.factor == 2 and len(found.shown().labels) == 4 * len(given.labels)
+    with pytest.raises(UserError, match=r"own\.pt: factor 3: images of 8 pixels"):
+        make(store, tmp_path / "own.pt", statistics="own", factor=3)
+
+
 def test_labels_may_lie_in_a_second_file(store: Path, tmp_path: Path) -> None:
     _, given = images_of(store)
     torch.save(given.images, tmp_path / "images.pt")

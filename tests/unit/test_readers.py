@@ -835,6 +835,7 @@ PARTS = [
     ({"of": 5, "leave": [4]}, {"of": 5, "take": [4]}, False),
     ({"of": 4, "take": [0, 2]}, {"of": 6, "take": [1, 3]}, False),
     ({"of": 4, "take": [0, 2]}, {"of": 6, "take": [1, 4]}, True),
+    ({"of": 100_003, "take": [1]}, {"of": 99_991, "take": [5]}, True),
 ]
 
 

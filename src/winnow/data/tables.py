@@ -50,13 +50,19 @@ def refuse_overlaps(chosen: Iterable[tuple[str, set[str], Part | None]]) -> None
     chosen: of each split its name, its sources, and the part of their rows that it takes (None: all).
     """
     for (one, sources, part), (other, others, rest) in combinations(chosen, 2):
-        numbers = np.arange(math.lcm(part.of if part else 1, rest.of if rest else 1))
-        held = [own.holds(numbers) if own else np.ones(len(numbers), bool) for own in (part, rest)]
-        if sources & others and (held[0] & held[1]).any():
+        common = math.gcd(part.of if part else 1, rest.of if rest else 1)
+        # Numbers with given remainders of two divisors exist where these agree modulo what divides both.
+        if sources & others and _remainders(part, common) & _remainders(rest, common):
             raise ValueError(
                 f"`{one}` and `{other}` share rows of {min(sources & others)}; give each a `part` that the"
                 " other one leaves."
             )
+
+
+def _remainders(part: Part | None, divisor: int) -> set[int]:
+    """Return the remainders modulo `divisor`, which divides the part's own, of the rows of a part."""
+    numbers = np.arange(part.of if part else 1)
+    return set((numbers[part.holds(numbers)] if part else numbers) % divisor)
 
 
 class SplitTable(Frozen):

@@ -15,23 +15,35 @@ MOST = 20
 
 
 class Failures(logging.Handler):
-    """Keeps the logs of failed jobs, of which Snakemake's logger tells whoever listens."""
+    """Keeps the logs of failed jobs, of which Snakemake's logger tells whoever listens.
+
+    A job that fails and is then done at a later attempt has not failed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.logs: dict[str, None] = {}
+        self.jobs: dict[int, list[str]] = {}
+
+    @property
+    def logs(self) -> dict[str, None]:
+        """The logs of the jobs that failed last, each once, in the order of their failures."""
+        return dict.fromkeys(log for logs in self.jobs.values() for log in logs)
 
     def emit(self, record: logging.LogRecord) -> None:
         facts: dict[str, Any] = vars(record)
-        if str(facts.get("event")).endswith(("job_error", "group_error")):
-            jobs = facts.get("job_error_info", [facts])
-            self.logs |= dict.fromkeys(str(name) for job in jobs for name in job.get("log") or ())
+        event = str(facts.get("event"))
+        if event.endswith("job_finished"):
+            self.jobs.pop(facts["job_id"], None)
+        elif event.endswith(("job_error", "group_error")):
+            for job in facts.get("job_error_info", [facts]):
+                self.jobs[job["jobid"]] = [str(name) for name in job.get("log") or ()]
 
     def text(self) -> str:
         """Return the errors of all failed jobs: what follows a log's last `error: `, or its last line."""
-        lines = [f"{name}:\n    {_error(Path(name))}" for name in list(self.logs)[:MOST]]
-        more = [f"and {len(self.logs) - MOST} more jobs"] if len(self.logs) > MOST else []
-        count = "1 job" if len(self.logs) == 1 else f"{len(self.logs)} jobs"
+        logs = list(self.logs)
+        lines = [f"{name}:\n    {_error(Path(name))}" for name in logs[:MOST]]
+        more = [f"and {len(logs) - MOST} more jobs"] if len(logs) > MOST else []
+        count = "1 job" if len(logs) == 1 else f"{len(logs)} jobs"
         return "\n".join([f"{count} failed:", *lines, *more])
 
 

@@ -153,4 +153,4 @@ def _batch(entry: DatasetEntry, split: Split, rows: pandas.DataFrame, captions: 
 
 def _lines(text: str) -> list[str]:
     """Return the lines of a text that is not empty, blank ones left out."""
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
