@@ -10,7 +10,8 @@ Writes: runs.csv, scores.csv, weights.csv, ranking.json and preview.png; runs th
 
 Examples:
   .venv/bin/python scripts/rank.py --synthetic res_DM_CIFAR10_ConvNet_10ipc.pt --dataset cifar10
-  .venv/bin/python scripts/rank.py --synthetic images_best.pt --labels labels_best.pt --zca --dataset cifar10
+  .venv/bin/python scripts/rank.py --synthetic images_best.pt --labels labels_best.pt --zca \\
+      --learned-rate lr_best.pt --dataset cifar10
   .venv/bin/python scripts/rank.py --synthetic set.npz --dataset fashion_mnist --seeds 3 \\
       --model-params '{"width": 64}' --epochs 300 --augmentation-robust
 """
@@ -63,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--recipe", default="{}", help="JSON with any parameter of the recipe: lr, schedule, ..."
     )
+    how.add_argument(
+        "--learned-rate",
+        type=Path,
+        metavar="FILE",
+        help="file with the step size that was learned with the set (lr_best.pt, or the set itself)",
+    )
     how.add_argument("--seeds", type=int, default=5, help="networks per arm (default 5)")
     how.add_argument(
         "--tune", action="store_true", help="tune every arm's learning rate on validation images"
@@ -95,12 +102,19 @@ def main() -> None:
     config = read_settings(arguments)
     # Imports torch, which --help does without.
     from winnow.distill.engine.dd_ranking import RATES
+    from winnow.distill.engine.formats import read_rate
     from winnow.distill.engine.ranking import Options
     from winnow.distill.engine.ranking_run import Request, rank
 
     recipe = _json(arguments.recipe, "--recipe")
     if arguments.epochs is not None:
         recipe["epochs"] = arguments.epochs
+    if arguments.learned_rate is not None:
+        if arguments.tune or "lr" in recipe:
+            raise UserError(
+                "--learned-rate: another rate is asked for by --tune or --recipe; give one of them."
+            )
+        recipe["lr"] = read_rate(arguments.learned_rate)
     options = Options(
         seeds=tuple(range(arguments.seeds)),
         rates=RATES if arguments.tune else None,

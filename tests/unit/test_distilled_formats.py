@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from winnow.distill.engine.formats import read_pair
+from winnow.distill.engine.formats import read_pair, read_rate
 from winnow.distill.engine.real import split_labels
 from winnow.errors import UserError
 from winnow.train.engine.synthetic import SyntheticSet
@@ -192,3 +192,32 @@ def test_a_set_of_ours_survives_being_written(tmp_path: Path) -> None:
     assert found.step_size == pytest.approx(0.03)
     assert found.bytes_of_labels == 6 * 8 + 6 * 3 * 4
     assert torch.equal(read(tmp_path / "synthetic.safetensors")[1], soft), "ranked with what it learned"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        torch.tensor(0.02),
+        torch.nn.Parameter(torch.tensor([0.02])),
+        0.02,
+        {"images": torch.zeros(2, 3, 8, 8), "syn_lr": torch.tensor(0.02)},
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.tensor(0.02)),
+    ],
+)
+def test_a_learned_step_size_in_each_form(tmp_path: Path, content: Any) -> None:
+    assert read_rate(save(tmp_path / "lr_best.pt", content)) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (torch.zeros(3), "no learned step size"),
+        ({"images": torch.zeros(1)}, "no learned step size"),
+        ({"lr": None}, "no learned step size"),
+        (torch.tensor(-0.1), "none to train with"),
+        (torch.tensor(float("nan")), "none to train with"),
+    ],
+)
+def test_what_is_no_step_size_is_refused(tmp_path: Path, content: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_rate(save(tmp_path / "lr.pt", content))

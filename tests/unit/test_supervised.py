@@ -138,6 +138,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "sam, dynamics": {"optimiser": "sam", "record": True, "crop": 1},
     "asam": {"optimiser": "asam", "rho": 1.0, "schedule": "step"},
     "adamw, average, mixup": {"optimiser": "adamw", "lr": 1e-3, "ema": 0.99, "mixup": 0.3},
+    "until the error slows": {"until": "error_slows", "slow": 0.6, "lr": 0.01},
 }
 
 
@@ -573,3 +574,61 @@ def test_the_benchmark_of_trainings_goes_with_them(tmp_path: Path) -> None:
     params = small.params(depth=8, width=4, stem_stride=2)
     task = bench_training.make_task(str(tmp_path), *bench_training.noise(2), model=small, model_params=params)
     assert len(bench_training.our_loop(task, record=True)) == 2
+
+
+# -- ending where the error falls slowly -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("errors", "share", "epoch"),
+    [
+        ([90, 50, 30, 20, 17, 16], 0.1, 4),
+        ([90, 50, 30, 20, 17, 16], 0.25, 3),
+        ([90, 50, 30, 20, 17, 16], 0.0, None),
+        ([90, 80, 50, 40, 38, 30], 0.1, 4),
+        ([90, 50, 50, 20], 0.0, 2),
+        ([90, 95, 20, 10], 0.1, 1),
+        ([90], 0.5, None),
+    ],
+)
+def test_the_rule_finds_the_first_epoch_that_falls_slowly(
+    errors: list[int], share: float, epoch: int | None
+) -> None:
+    """errors: of 100 examples, in each epoch."""
+    dynamics = Dynamics(Passes(100, 100, 0, 0, drop_last=False), len(errors), CPU)
+    for step, wrong in enumerate(errors):
+        logits = torch.zeros(100, 2)
+        logits[:, 0] = torch.where(torch.arange(100) < wrong, -1.0, 1.0)
+        dynamics.record(step, logits, torch.zeros(100, dtype=torch.int64))
+    found = [step for step in range(len(errors)) if dynamics.slows_at(step, share)]
+    assert (found[0] if found else None) == epoch
+
+
+LONG: dict[str, Any] = {
+    "images": IMAGES[:400],
+    "labels": LABELS[:400],
+    "rows": torch.arange(400),
+    "epochs": 12,
+}
+
+
+def test_a_run_ends_with_the_epoch_whose_error_falls_slowly(tmp_path: Path) -> None:
+    """It is the run of as many epochs, and what it recorded of them is the beginning of the long run's."""
+    whole = train(make_task(tmp_path / "whole", **LONG), record=True, lr=0.02)
+    errors = 1 - whole["correct"].mean(0, dtype=float)
+    falls = -np.diff(errors)
+    epochs = 2 + next(i for i, fall in enumerate(falls) if fall <= 0.1 * max(0, *falls[: i + 1]))
+    assert 2 < epochs < 12
+    ended = train(make_task(tmp_path / "ended", **LONG), record=True, lr=0.02, until="error_slows")
+    short = train(make_task(tmp_path / "short", **(LONG | {"epochs": epochs})), record=True, lr=0.02)
+    assert_same(ended, short)
+    np.testing.assert_array_equal(ended["correct"], whole["correct"][:, :epochs])
+    again = train(make_task(tmp_path / "ended", **LONG), record=True, lr=0.02, until="error_slows")
+    assert_same(again, ended)
+    unrecorded = train(make_task(tmp_path / "plain", **LONG), lr=0.02, until="error_slows")
+    assert_same(unrecorded, {name: ended[name] for name in unrecorded})
+
+
+def test_an_end_by_the_error_takes_no_mixup() -> None:
+    with pytest.raises(ValueError, match="mixup"):
+        SUPERVISED.params(until="error_slows", mixup=0.2)

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 class SupervisedParams(Params):
-    """milestones and warmup are shares of the run; rho None is 0.05 for SAM and 0.5 for ASAM."""
+    """milestones and warmup are shares of the run; rho None is 0.05 for SAM and 0.5 for ASAM.
+
+    until: with `error_slows` the run ends with the first epoch in which the training error falls by no more
+    than `slow` times its largest fall in one epoch.
+    """
 
     optimiser: Literal["sgd", "sam", "asam", "adamw"] = "sgd"
     lr: float = Field(default=0.1, gt=0)
@@ -45,6 +49,8 @@ class SupervisedParams(Params):
     deterministic: bool = False
     compile: bool = False
     record: bool = False
+    until: Literal["end", "error_slows"] = "end"
+    slow: float = Field(default=0.1, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -52,6 +58,8 @@ class SupervisedParams(Params):
             raise ValueError("nesterov needs momentum above 0; set nesterov: false")
         if self.record and self.mixup:
             raise ValueError("record needs images of one example each; set mixup: 0")
+        if self.until == "error_slows" and self.mixup:
+            raise ValueError("until: error_slows needs images of one example each; set mixup: 0")
         return self
 
 
@@ -64,7 +72,7 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     """Train; writes `model.safetensors`, `history.parquet`, the logits of each split that it is measured on,
     e.g. `test_logits.npy`, and with record `dynamics/`.
 
-    Returns facts for the provenance: the precision that was used.
+    Returns facts for the provenance: the precision that was used, and the steps where they may be fewer.
     """
     import torch
 
@@ -84,7 +92,8 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     model, dtype = build_classifier(task), autocast_dtype(params.precision, task.device)
     forward = spread(torch.compile(model) if params.compile else model)  # type: ignore[arg-type]
     passes, steps = Passes.of(task, drop_last=False), task.total_steps(drop_last=False)
-    dynamics = Dynamics(passes, steps, task.device) if params.record else None
+    may_end = params.until == "error_slows"
+    dynamics = Dynamics(passes, steps, task.device) if params.record or may_end else None
     average = Average(model, params.ema) if params.ema else None
 
     def step_loss(rows: torch.Tensor, step: int) -> torch.Tensor:
@@ -117,6 +126,7 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
         label=task.label,
         extras=(dynamics.tensors() if dynamics else {}) | (average.tensors() if average else {}),
         after_step=average.update if average else None,
+        is_over=(lambda epoch: dynamics.slows_at(epoch, params.slow)) if dynamics and may_end else None,
     )
     with algorithms(params.deterministic):
         history = loop.run()
@@ -131,9 +141,10 @@ def train(params: SupervisedParams, task: Task) -> dict[str, str]:
     task.cost.wall_s += loop.carried["wall_s"]
     task.cost.cpu_s += loop.carried["cpu_s"]
     save_trained(task.out, model, history)
-    if dynamics:
+    if dynamics and params.record:
         dynamics.save(task.out / "dynamics", task.rows.cpu().numpy(), len(task.pixels))
-    return {"precision_used": str(dtype or torch.float32).removeprefix("torch.")}
+    facts = {"precision_used": str(dtype or torch.float32).removeprefix("torch.")}
+    return facts | ({"steps_taken": str(len(history))} if may_end else {})
 
 
 def _check(params: SupervisedParams, task: Task) -> None:

@@ -41,6 +41,7 @@ LABELS = (
     "y_syn",
 )
 """The names of labels: soft ones first, for a file that has both."""
+RATES = ("lr", "syn_lr", "lr_syn", "lr_best", "synthetic_lr")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 Pair = tuple[Tensor, Tensor | None]
 
@@ -67,6 +68,29 @@ def read_pair(
     if len(images) != len(found):
         raise UserError(f"{path}: {len(images)} images, but {len(found)} labels.")
     return images, found
+
+
+def read_rate(path: Path) -> float:
+    """Return the learned step size in a file: the only number in it, or the one beside a set's images.
+
+    Raises `UserError` where there is none, or it is no learning rate.
+    """
+    content = _content(path)
+    if isinstance(content, Mapping):
+        lower = {str(key).lower(): value for key, value in content.items()}
+        content = next((lower[name] for name in RATES if name in lower), None)
+    elif isinstance(content, list | tuple) and len(content) == 3 and _is_pair(content):
+        content = content[2]
+    try:
+        rate = float(torch.as_tensor(content).detach().reshape(()))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: holds no learned step size. Accepted: a file with one number, or a set with one beside "
+            f"its images ({one_of(RATES)})."
+        ) from error
+    if not 0 < rate < float("inf"):
+        raise UserError(f"{path}: a step size of {rate:g} is none to train with.")
+    return rate
 
 
 def digest_of(path: Path) -> str:

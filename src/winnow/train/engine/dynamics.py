@@ -36,6 +36,15 @@ class Dynamics:
         self.loss[place] = logits.logsumexp(1) - assigned
         self.margin[place] = assigned - logits.scatter(1, labels, -torch.inf).amax(1)
 
+    def slows_at(self, epoch: int, share: float) -> bool:
+        """Whether the training error fell in this epoch by no more than a share of its largest fall so far.
+
+        The error of an epoch is that of its forward passes. The first has none to fall from.
+        """
+        errors = (self.margin[: epoch + 1] <= 0).double().mean(1)
+        falls = errors[:-1] - errors[1:]
+        return len(falls) > 0 and bool(falls[-1] <= share * falls.max().clamp_min(0))
+
     def tensors(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps."""
         return {"dynamics.loss": self.loss, "dynamics.margin": self.margin}
@@ -44,10 +53,11 @@ class Dynamics:
         """Write `loss.npy` and `margin.npy` (n, epochs) float32, NaN where unseen, and `correct.npy` uint8.
 
         rows: positions of the training rows among the n examples. Of an example shown several times in
-        an epoch the last counts.
+        an epoch the last counts. An epoch that was never begun has no column.
         """
         folder.mkdir(exist_ok=True)
-        loss, margin = (self._columns(values, rows, n) for values in (self.loss, self.margin))
+        begun = ~self.loss.isnan().all(1)
+        loss, margin = (self._columns(values[begun], rows, n) for values in (self.loss, self.margin))
         save_array(folder / "loss.npy", loss)
         save_array(folder / "margin.npy", margin)
         save_array(folder / "correct.npy", (margin > 0).astype(np.uint8))

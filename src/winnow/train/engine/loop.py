@@ -121,6 +121,7 @@ class Loop:
     rows: (batch,) int64 positions into the training rows. An optimiser may ask for the loss of a step
     more than once; each time it has the same random draws. A parameter group of the optimiser may have a
     `scale`, by which the schedule's rate is multiplied. `after_step(step)` follows every update.
+    `is_over(epoch)`, asked after each full epoch, ends the run before its last step.
     extras: tensors that are kept in the checkpoint besides the model, and restored in place.
     """
 
@@ -135,28 +136,40 @@ class Loop:
     label: str
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     after_step: Callable[[int], None] | None = None
+    is_over: Callable[[int], bool] | None = None
     history: Tensor = field(init=False)
 
     def run(self) -> Tensor:
-        """Train to the last step; returns the history (steps, 2): loss and learning rate."""
+        """Train to the last step; returns the history (steps taken, 2): loss and learning rate."""
         self.history = torch.zeros(self.schedule.steps, 2, dtype=torch.float32)
         self.carried = {"wall_s": 0.0, "cpu_s": 0.0}
         start = self._resume()
         self.started, self.saved = ((time.perf_counter(), time.process_time()), time.perf_counter())
         pending: list[Tensor] = []
         total = self.schedule.steps
+        if self._ends(start):
+            return self.history[:start]
         with tqdm(
             total=total, initial=start, desc=self.label, mininterval=5, unit="step", disable=not is_first()
         ) as bar:
             for step, rows in self.passes.batches(start, total):
                 pending.append(self._step(step, rows.to(self.device)))
                 bar.update()
-                if len(pending) == CHECK_EVERY or step + 1 == total or self._due():
+                ends = self._ends(step + 1)
+                if len(pending) == CHECK_EVERY or ends or self._due():
                     self._check(step, pending)
                     pending.clear()
-                    if is_first() and (self._due() or step + 1 == total):
+                    if is_first() and (self._due() or ends):
                         self._save(step + 1)
+                if ends:
+                    return self.history[: step + 1]
         return self.history
+
+    def _ends(self, steps: int) -> bool:
+        """Whether the run is over after so many steps."""
+        epochs, rest = divmod(steps, self.passes.per_epoch)
+        stopped = self.is_over is not None and epochs > 0 and not rest and self.is_over(epochs - 1)
+        return stopped or steps == self.schedule.steps
 
     def _step(self, step: int, rows: Tensor) -> Tensor:
         rate, seed = self.schedule(step), self.passes.augmentation_seed(step)
