@@ -52,11 +52,17 @@ def made_up_view(n: int, d: int, fraction: float) -> View:
     margins = random.normal(1, 2, size=(n, EPOCHS)).astype(np.float32)
     signals = {
         "embeddings": rows,
+        "text_embeddings": (rows + random.normal(0, 0.1, size=rows.shape)).astype(np.float32),
         "latent_classes": labels,
+        "label_similarity": random.uniform(size=n).astype(np.float32),
+        "reducible_similarity": random.normal(size=n).astype(np.float32),
+        "near_target": random.integers(2, size=n).astype(bool),
+        "pair_facts": made_up_pair_facts(n, random),
         "features": rows * 4,
         "logits": logits,
         "heldout_logits": logits + random.normal(size=logits.shape).astype(np.float32),
         "loss_history": np.log1p(np.exp(-margins)),
+        "expert_losses": np.log1p(np.exp(-margins)).mean(1),
         "margin_history": margins,
         "correct_history": (margins > 0).astype(np.uint8),
         "residual_norms": random.exponential(size=(n, PROXIES)).astype(np.float32),
@@ -64,6 +70,13 @@ def made_up_view(n: int, d: int, fraction: float) -> View:
         "adversarial_distances": random.exponential(size=n).astype(np.float32),
     }
     return View(n, labels, signals, fraction)
+
+
+def made_up_pair_facts(n: int, random: np.random.Generator) -> np.ndarray:
+    """Return words, characters, English, sizes and shape of n pairs, (n, 6) float32."""
+    words, flags = random.integers(1, 12, size=n), random.integers(2, size=(n, 2))
+    sizes, shapes = random.integers(100, 400, size=n), random.uniform(1, 4, size=n)
+    return np.column_stack([words, 5 * words, flags, sizes, shapes]).astype(np.float32)
 
 
 def seconds_of(method: registry.Plugin, n: int, d: int, fraction: float) -> float:

@@ -237,6 +237,21 @@ def test_architectures_that_cannot_be_built_are_refused(name: str, message: str)
         build_towers(name, None, 32)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "least"),
+    [("tiny-resnet", 31, 32), ("RN50", 8, 32), ("tiny-vit", 1, 2), ("ViT-B-32", 31, 32)],
+)
+def test_images_of_which_a_tower_leaves_nothing_are_refused(name: str, size: int, least: int) -> None:
+    with pytest.raises(UserError, match=f"{name} needs images of at least {least} pixels"):
+        build_towers(name, None, size)
+
+
+@pytest.mark.parametrize(("name", "size"), [("tiny-resnet", 32), ("tiny-vit", 2)])
+def test_the_smallest_images_pass_a_tower(name: str, size: int) -> None:
+    encoder = build_towers(name, None, size).encoder.eval()
+    assert encoder(torch.zeros(2, 3, size, size)).shape[0] == 2
+
+
 def test_a_trained_model_opens_in_open_clip(tmp_path: Path) -> None:
     import open_clip
 

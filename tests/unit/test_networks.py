@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from winnow import registry
+from winnow.errors import UserError
 from winnow.models.engine.blocks import feature_width
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def test_features_are_as_wide_as_documented(name: str, channels: int, size: int,
     [("vgg", 8, "at least 28 pixels, not 8"), ("vgg", 27, "not 27"), ("vit", 30, "multiple of its pixels")],
 )
 def test_images_that_do_not_fit_are_refused(name: str, size: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         build(name, 3, size)
 
 

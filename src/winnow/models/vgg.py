@@ -30,14 +30,15 @@ class VGGParams(Params):
 def build(params: VGGParams, channels: int, size: int) -> nn.Module:
     """Return the network without its classifier; features are 8 x width x max(1, size / 32)^2 wide.
 
-    Raises `ValueError` for images of fewer than 28 pixels.
+    Raises `UserError` for images of fewer than 28 pixels.
     """
     from torch import nn
 
+    from winnow.errors import UserError
     from winnow.models.engine.blocks import norm_of
 
     if size < SMALLEST:
-        raise ValueError(f"VGG-11 needs images of at least {SMALLEST} pixels, not {size}")
+        raise UserError(f"model vgg: VGG-11 needs images of at least {SMALLEST} pixels, not {size}")
     layers: list[nn.Module] = []
     inputs, padding = channels, 3 if size < 32 else 1
     for factors in ((1,), (2,), (4, 4), (8, 8), (8, 8)):

@@ -35,14 +35,18 @@ class ViTParams(Params):
 def build(params: ViTParams, channels: int, size: int) -> nn.Module:
     """Return the network without its classifier; features are the class token, `width` wide.
 
-    Raises `ValueError` for images that are no whole number of patches wide.
+    Raises `UserError` for images that are no whole number of patches wide.
     """
     import torch
     from torch import nn
     from torchvision.models.vision_transformer import VisionTransformer
 
+    from winnow.errors import UserError
+
     if size % params.patch:
-        raise ValueError(f"patch {params.patch} needs images of a multiple of its pixels, not {size}")
+        raise UserError(
+            f"model vit: patch {params.patch} needs images of a multiple of its pixels, not {size}"
+        )
     network: nn.Module = VisionTransformer(
         size, params.patch, params.depth, params.heads, params.width, 4 * params.width
     )

@@ -2,9 +2,9 @@
 
     basic       English, more than `words` words, more than `characters` characters, shorter side at least
                 `min_side` pixels, longer side at most `aspect` times as long
-    text        English, and a word of the caption names a class of the target image       English, at least
-    two words, more than 5 characters, and the image lies in a cluster that the target's
-                images lie in
+    text        English, and a word of the caption names a class of the target
+    image       English, at least two words, more than 5 characters, and the image lies in a cluster that
+                the target's images lie in
     clip_score  orders the pairs that pass by CLIP score; without it their order is random
 
 The rules say which pairs pass, not how many to keep. Here those that pass all rules come first; a budget

@@ -2,9 +2,8 @@
 
 The columns are what DataComp's rules look at. A caption names a class if one of its words is a word of a
 class name, the plural aside: DataComp asks whether a word is a synset of ImageNet-21k, which is the list of
-classes of its target. Of several captions the first
-counts. Sizes are those before the image was resized, where the table has `width` and
-`height`.
+classes of its target. Of several captions the first counts. Sizes are those before the image was resized,
+where the table has `width` and `height`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from winnow.errors import UserError
+
 
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions with a shortcut; projection where the shape changes."""
@@ -49,9 +51,14 @@ def norm_of(name: str, width: int) -> nn.Module:
 
 
 def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) -> nn.Sequential:
-    """Return `depth` blocks of convolution, norm, ReLU and 2 x 2 mean pooling, then flatten."""
+    """Return `depth` blocks of convolution, norm, ReLU and 2 x 2 mean pooling, then flatten.
+
+    Raises `UserError` where the images are halved more often than they can be.
+    """
     if size < 2**depth:
-        raise ValueError(f"depth {depth} needs images of at least {2**depth} pixels, not {size}")
+        raise UserError(
+            f"model convnet: depth {depth} needs images of at least {2**depth} pixels, not {size}"
+        )
     layers: list[nn.Module] = []
     for index in range(depth):
         layers += [

@@ -20,6 +20,8 @@ LARGEST_SCALE = 100.0
 """Bound on the factor of the similarities (Radford et al. 2021, section 2.5)."""
 
 READ_AT_ONCE = 4096
+RESNET_STRIDE = 32
+"""Pixels of an image between two places in the last map of CLIP's residual networks."""
 
 
 class ImageTower(nn.Module):
@@ -76,8 +78,16 @@ class Towers(nn.Module):
 
 
 def build_towers(architecture: str, context: int | None, size: int) -> Towers:
-    """Return an untrained model for square images of `size` pixels; its weights are torch's next draws."""
+    """Return an untrained model for square images of `size` pixels; its weights are torch's next draws.
+
+    Raises `UserError` where the image tower leaves nothing of images so small.
+    """
     name = _known(architecture)
+    least = _least_pixels(name)
+    if size < least:
+        raise UserError(
+            f"model clip: architecture {name} needs images of at least {least} pixels, not {size}"
+        )
     logging.disable(logging.WARNING)  # open_clip warns that a new model has no pretrained weights
     try:
         model = open_clip.create_model(
@@ -91,6 +101,12 @@ def build_towers(architecture: str, context: int | None, size: int) -> Towers:
         logging.disable(logging.NOTSET)
     read = open_clip.get_tokenizer(name, context_length=context)
     return Towers(ImageTower(model.visual), model.text, model.logit_scale, read)
+
+
+def _least_pixels(name: str) -> int:
+    """Return the size of image that becomes one place: of a vision transformer a patch."""
+    vision = open_clip.get_model_config(name)["vision_cfg"]
+    return RESNET_STRIDE if isinstance(vision.get("layers"), list) else vision.get("patch_size") or 1
 
 
 @functools.cache

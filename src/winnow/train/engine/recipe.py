@@ -85,10 +85,7 @@ class Network:
         Raises `UserError` where the architecture does not take such images.
         """
         torch.manual_seed(derive(self.root_seed, "init", seed, "rank", context))
-        try:
-            network = assemble(self.model, self.params, channels, size, self.classes)
-        except ValueError as error:
-            raise UserError(f"model {self.model.name}: {error}") from error
+        network = assemble(self.model, self.params, channels, size, self.classes)
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
