@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -257,10 +259,14 @@ def given(tmp_path: Path, real: RealData) -> Path:
     return tmp_path / "set.npz"
 
 
-def rank(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def command(*words: str | Path) -> list[str]:
     quick = ("--epochs", "5", "--model-params", '{"depth": 2, "width": 8}', "--device", "cpu")
-    command = [sys.executable, "scripts/rank.py", "--dataset", "digits", *quick, *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return ["scripts/rank.py", "--dataset", "digits", *quick, *map(str, words)]
+
+
+def rank(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    given = [sys.executable, *command(*words)]
+    return subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_the_command(given: Path, tmp_path: Path) -> None:
@@ -284,6 +290,7 @@ def test_the_command(given: Path, tmp_path: Path) -> None:
     assert len(three) == 3 * 5 and three[three["seed"] < 2].merge(runs).shape == runs.shape
     other = rank("--synthetic", given, "--output", out, "--epochs", "6")
     assert other.returncode == 2 and "holds another ranking" in other.stderr
+    assert "Traceback" not in other.stderr
 
 
 @pytest.mark.parametrize(
@@ -301,7 +308,25 @@ def test_the_command(given: Path, tmp_path: Path) -> None:
         (("--model-params", '{"depth": 5}'), "depth 5 needs images of at least 32 pixels"),
     ],
 )
-def test_a_mistake_is_one_message(given: Path, tmp_path: Path, words: tuple[str, str], message: str) -> None:
-    done = rank("--output", tmp_path / "out", "--synthetic", given, *words)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert message in done.stderr and "Traceback" not in done.stderr
+def test_a_mistake_is_one_message(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", command("--output", tmp_path / "out", "--synthetic", given, *words))
+    with pytest.raises(UserError, match=re.escape(message)):
+        runpy.run_path("scripts/rank.py")["main"]()
+
+
+def test_the_step_size_that_was_learned_is_the_rate(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(torch.tensor(0.25), tmp_path / "lr_best.pt")
+    own = ("--learned-rate", tmp_path / "lr_best.pt", "--output", tmp_path / "out", "--synthetic", given)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", command(*own, "--seeds", "1", "--no-full-data"))
+    runpy.run_path("scripts/rank.py")["main"]()
+    assert set(pd.read_csv(tmp_path / "out" / "runs.csv")["lr"]) == {0.25}
+    for other in (("--tune",), ("--recipe", '{"lr": 0.1}')):
+        monkeypatch.setattr("sys.argv", command(*own, *other))
+        with pytest.raises(UserError, match="another rate is asked for"):
+            runpy.run_path("scripts/rank.py")["main"]()
