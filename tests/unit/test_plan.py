@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from plan_inputs import CONFIG, DATASETS, ROOT, SUITE, change, copy_inputs, read, write
 
-from winnow.plan.expand import round_half_up
+from winnow.plan.grid import round_half_up
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.specs import PrepareSpec, SelectSpec, TrainSpec
 from winnow.seeds import AXES, derive

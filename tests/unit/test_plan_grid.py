@@ -10,7 +10,7 @@ import yaml
 from plan_inputs import CONFIG, change, copy_inputs, read
 
 from winnow.errors import UserError
-from winnow.plan.expand import Cell
+from winnow.plan.graph import Cell
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.specs import EvaluateSpec, PrepareSpec, SignalSpec, TrainSpec
 from winnow.plan.suite import merged

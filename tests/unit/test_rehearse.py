@@ -22,7 +22,7 @@ from winnow.evaluate.engine.view import EvaluationView
 from winnow.plan.catalogue import load_catalogue
 from winnow.plan.code import ROOT
 from winnow.plan.estimate import estimate_stages
-from winnow.plan.expand import Graph, Node
+from winnow.plan.graph import Graph, Node
 from winnow.plan.plan import STAGES, Plan, load_plan
 from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Spec, TrainSpec
 from winnow.rehearse import stages

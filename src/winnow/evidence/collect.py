@@ -9,7 +9,7 @@ import pandas as pd
 
 from winnow.errors import UserError, one_of
 from winnow.evidence.metrics import check_metrics
-from winnow.plan.expand import Cell
+from winnow.plan.graph import Cell
 from winnow.plan.plan import Plan
 from winnow.store import MANIFEST, again, content_digest, read_json, verified
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from winnow.canonical import sha256_file
 from winnow.data.dataset import Dataset
-from winnow.plan.expand import Cell
+from winnow.plan.graph import Cell
 from winnow.plan.plan import Plan
 from winnow.store import read_json, verified, write_json
 from winnow.tables import read_table, write_table

@@ -15,7 +15,7 @@ from winnow.data.dataset import Dataset
 from winnow.data.lazy import ImageSource
 from winnow.look.plots import confusion_panels, embedding_map, learning_curves, principal_axes
 from winnow.look.sheets import contact_sheet, rows_of
-from winnow.plan.expand import Cell
+from winnow.plan.graph import Cell
 from winnow.plan.plan import Plan
 from winnow.store import load_array, read_json, verified
 from winnow.tables import read_table

@@ -13,7 +13,8 @@ from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, load_catalogue
 from winnow.plan.code import ROOT, code_digest, figure_options
 from winnow.plan.config import RESULTS, Config, load_config
-from winnow.plan.expand import Graph, Node, cells_text, expand
+from winnow.plan.expand import expand
+from winnow.plan.graph import Graph, Node, cells_text
 from winnow.plan.specs import PrepareSpec, Ref
 from winnow.plan.suite import Suite, load_suite
 from winnow.plan.yamlfile import load_yaml

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from winnow.plan.expand import Graph
+from winnow.plan.graph import Graph
 from winnow.rehearse.forecast import Forecast
 from winnow.rehearse.schedule import Task, longest_path, makespan
 

@@ -1,0 +1,141 @@
+"""The evaluations of what an arm trained, chose or made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from winnow import registry
+from winnow.errors import UserError, unknown
+from winnow.plan.grid import Grid
+from winnow.plan.plugins import parameters, plugged
+from winnow.plan.specs import EvaluateSpec, Judge, Ref
+from winnow.plan.suite import Use
+from winnow.plan.trainings import Trainings
+
+SUBJECTS = {"selection": ("selection",), "synthetic": ("selection", "distill"), "data": ("prepare",)}
+"""What a protocol needs -> the stages whose artefacts it looks at; others look at trained models."""
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """The evaluations of one arm."""
+
+    grid: Grid
+    trainings: Trainings
+
+    def measures(self, subject: Ref | None, cut: int | None, size: int) -> Iterator[Ref]:
+        """Add the protocols that look at what a cell trains on; some look at selections alone."""
+        for place, use in enumerate(self.grid.scale.measures if subject is not None else []):
+            assert subject is not None
+            key = f"measures[{place}]"
+            protocol = registry.load("evaluate", use.name, f"{self.grid.where}.{key}.name")
+            needs = protocol.needs(parameters(protocol, use.params, f"{self.grid.where}.{key}.params"))
+            if not (subject.startswith("distill/") and "selection" in needs):
+                yield self.evaluate(subject, use, key, cut, size)
+
+    def evaluate(
+        self, subject: Ref, use: Use, key: str, budget: int | None = None, size: int | None = None
+    ) -> Ref:
+        """Add one evaluation, with the one beside which it stands, of `size` examples of the data."""
+        where = f"{self.grid.where}.{key}"
+        protocol = registry.load("evaluate", use.name, f"{where}.name")
+        needs = self._check_subject(protocol, use, subject.split("/")[0], where)
+        models = (
+            [self.trainings.model("training")] if "judge" in needs or subject.startswith("train/") else []
+        )
+        judge = self._judge(use.name, where) if "judge" in needs else None
+        beside = None
+        if "beside" in needs:
+            other = registry.load("evaluate", needs["beside"]["protocol"], where)
+            known = {name: value for name, value in use.params.items() if name in other.params.model_fields}
+            beside = self.evaluate(self.grid.data, Use(name=other.name, params=known), key, size)
+        spec = EvaluateSpec(
+            seeds=self.grid.seeds,
+            root_seed=self.grid.config.root_seed,
+            data=self.grid.data,
+            subject=subject,
+            transfer=self.grid.transfer() if subject.startswith("train/") else {},
+            judge=judge,
+            beside=beside,
+            budget=budget,
+            protocol=plugged(protocol, use.params, f"{where}.params"),
+            version=protocol.version,
+        )
+        return self.grid.add(spec, protocol, *models)
+
+    def _check_subject(self, protocol: registry.Plugin, use: Use, stage: str, where: str) -> registry.Signals:
+        """Return what a protocol needs, once this kind of artefact and the data are known to have it."""
+        needs = protocol.needs(parameters(protocol, use.params, f"{where}.params"))
+        looks_at = next((stages for need, stages in SUBJECTS.items() if need in needs), ("train",))
+        if stage not in looks_at:
+            if "data" in needs:
+                raise UserError(
+                    f"{where}.name: '{use.name}' stands beside protocols that compare with it; name one."
+                )
+            right = "evaluation" if looks_at == ("train",) else "measures"
+            raise UserError(f"{where}.name: '{use.name}' belongs under `{right}`.")
+        if stage == "train":
+            self._check_transfer(use.name, needs, where)
+            if "learned" in needs.get("model", {}):
+                self.trainings.check_learned("training", needs["model"]["learned"], f"'{use.name}'")
+        scale, entry = self.grid.scale, self.grid.entry
+        if scale.targets is not None and stage == "train" and "model" not in needs:
+            raise UserError(
+                f"{where}.name: '{use.name}' reads predicted classes, but with `targets` models regress; name"
+                " a protocol that probes, such as few_label_probe."
+            )
+        if "validation" in needs and not (scale.holdout or "validation" in entry.splits):
+            raise UserError(
+                f"{where}.name: '{use.name}' needs a validation split, which {entry.name} does not have."
+                " Set `holdout` to a number of examples."
+            )
+        swaps = entry.recaption is not None and entry.recaption.swap is not None
+        if "known_noise" in needs and entry.relabel is None and not swaps:
+            raise UserError(
+                f"{where}.name: '{use.name}' needs clean labels beside the given ones, or captions known to"
+                f" be wrong; {entry.name} has neither (no `relabel` or `recaption: {{swap: ...}}` in"
+                " datasets.yaml)."
+            )
+        return needs
+
+    def _check_transfer(self, protocol: str, needs: registry.Signals, where: str) -> None:
+        """Check that a protocol can use the datasets of `transfer`, and that those it names are there."""
+        grid, about = self.grid, needs.get("transfer", {})
+        for name in about.get("names", ()):
+            if name not in grid.scale.transfer:
+                raise unknown("dataset", name, grid.scale.transfer, f"{where}.params.averages")
+        sets = [name for name in grid.scale.transfer if grid.catalogue[name].kind == "benchmark"]
+        if sets and not about.get("test_sets", False):
+            raise UserError(
+                f"{grid.where}.transfer: '{sets[0]}' is for models of images and text, which '{protocol}' is"
+                " not about; name zero_shot as `evaluation`, or remove it."
+            )
+
+    def _judge(self, protocol: str, where: str) -> Judge:
+        """Return the arm's network and recipe, for a protocol that trains networks on sets with labels."""
+        grid, trainings = self.grid, self.trainings
+        trainer, resolved = trainings.trainer("training"), trainings.plugged_trainer("training")
+        if "model" in trainings.trainer_needs("training"):
+            # What a teacher says is no part of a set: the grid's own recipe judges it.
+            own = grid.scale.training.trainer
+            resolved = plugged(trainer, own.params, f"{grid.where}.training.trainer.params")
+        if grid.scale.targets is not None:
+            raise UserError(
+                f"{where}.name: '{protocol}' trains on labels, but the scale has `targets` to regress on."
+            )
+        if list(grid.scale.pool) != ["train"]:
+            raise UserError(
+                f"{grid.where}.pool: '{protocol}' needs labels of all examples. Accepted: [train]."
+            )
+        if "sets" not in trainer.needs(trainer.params(**resolved.params)):
+            place = f"{trainings.place('training')}.trainer.name"
+            raise UserError(
+                f"{where}.name: '{protocol}' trains by the recipe of `training`, and '{trainer.name}' has"
+                f" none for synthetic sets ({place}). Name `distilled` there."
+            )
+        return Judge(
+            trainer=resolved,
+            model=trainings.plugged_model("training"),
+            batch_size=trainings.settings("training").batch_size,
+        )
