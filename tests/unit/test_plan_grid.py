@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from plan_inputs import CONFIG, change, copy_inputs, read
+from plan_inputs import CONFIG, ROOT, change, copy_inputs, read
 
 from winnow.errors import UserError
 from winnow.plan.graph import Cell
@@ -161,8 +162,23 @@ def test_a_protocol_that_needs_a_validation_split_asks_for_it(tree: Path) -> Non
     change(path, "scales/demo/defaults/evaluation", {"name": "shift"})
     assert plan(tree)
     change(path, "scales/demo/defaults/holdout", 0)
-    with pytest.raises(UserError, match=r"toy\.yaml.*'shift' needs a validation split.*`holdout`"):
+    with pytest.raises(UserError, match=r"toy\.yaml.*holdout: 'shift' needs a validation split"):
         plan(tree)
+
+
+@pytest.mark.parametrize(
+    ("arm", "asker"),
+    [("image", "'near_target' .*arms.image"), ("filter_network", "the proxy of 'filter network' .*arms")],
+)
+def test_signals_that_need_a_validation_split_ask_for_it(tree: Path, arm: str, asker: str) -> None:
+    path, settings = tree / "suites/filtering.yaml", {"suites": ["filtering"]}
+    shutil.copy(ROOT / "suites/filtering.yaml", path)
+    change(path, "scales/demo/defaults/arms", ["full", "clip_score", "random", arm])
+    change(path, "scales/demo/defaults/fractions", {"epochs": [0.5], "steps": [0.5]})
+    with pytest.raises(UserError, match=rf"filtering\.yaml.*holdout: {asker}.* needs a validation split"):
+        plan(tree, **settings)
+    change(path, "scales/demo/defaults/holdout", 100)
+    assert any(cell.arm == arm for cell in plan(tree, **settings).graph.cells["filtering"])
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,8 @@ class Evaluations:
                 f"{where}.name: '{use.name}' reads predicted classes, but with `targets` models regress; name"
                 " a protocol that probes, such as few_label_probe."
             )
-        if "validation" in needs and not (scale.holdout or "validation" in entry.splits):
-            raise UserError(
-                f"{where}.name: '{use.name}' needs a validation split, which {entry.name} does not have."
-                " Set `holdout` to a number of examples."
-            )
+        if "validation" in needs:
+            self.grid.require_validation(f"'{use.name}'")
         swaps = entry.recaption is not None and entry.recaption.swap is not None
         if "known_noise" in needs and entry.relabel is None and not swaps:
             raise UserError(

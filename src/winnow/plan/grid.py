@@ -59,6 +59,14 @@ class Grid:
         )
         return self.add(spec)
 
+    def require_validation(self, asker: str) -> None:
+        """Refuse what asks for a validation split of data that have none."""
+        if not (self.scale.holdout or "validation" in self.entry.splits):
+            raise UserError(
+                f"{self.where}.holdout: {asker} needs a validation split, which {self.entry.name} does not"
+                " have. Set this to a number of examples to hold out."
+            )
+
     def transfer(self) -> dict[str, Ref]:
         """Add the further datasets that trained models are measured on, whole as they are published."""
         found = {}

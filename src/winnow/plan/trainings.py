@@ -176,11 +176,7 @@ class Trainings:
     def _variant(self, share: float = 1.0, split: str = "pool") -> dict[str, Any]:
         if split == "pool":
             return {"share": share}
-        if not self.grid.scale.holdout and split not in self.grid.entry.splits:
-            raise UserError(
-                f"{self.grid.where}.holdout: an arm trains a proxy on held-out examples, but"
-                f" {self.grid.entry.name} has no split '{split}'. Set `holdout` to their number."
-            )
+        self.grid.require_validation(f"the proxy of '{self.arm.label}' ({self.where})")
         return {"share": share, "split": split}
 
     # -- signals --------------------------------------------------------------------------------
@@ -226,6 +222,8 @@ class Trainings:
                 uses |= {f"model{number}": one for number, one in enumerate(self.experts(upstream))}
                 uses |= self.targets(upstream)
                 plugins.append(self.model("experts"))
+            elif need == "validation":
+                grid.require_validation(f"'{name}' ({where})")
             else:
                 inner = {**settings, **overrides.get(need, {})}
                 uses[need] = self._signal(need, inner, overrides, where, upstream)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from winnow.errors import UserError
 from winnow.registry import Params, Signals, plugin
 from winnow.seeds import derive
 from winnow.signals.engine.view import SignalView
@@ -22,7 +21,7 @@ class NearTargetParams(Params):
 
 
 def needs(_: NearTargetParams) -> Signals:
-    return {"embeddings": {}, "model": {}}
+    return {"embeddings": {}, "model": {}, "validation": {}}
 
 
 @plugin(params=NearTargetParams, needs=needs, source="Gadre et al. 2023, arXiv 2304.14108, section 4.2")
@@ -30,11 +29,6 @@ def compute(params: NearTargetParams, view: SignalView) -> np.ndarray:
     """Return (n,) bool."""
     from winnow.signals.engine.encode import image_features
 
-    if "validation" not in view.data.splits:
-        raise UserError(
-            f"near_target: {view.data.name} has no split 'validation' to be the target; set `holdout` in the"
-            " suite."
-        )
     target = image_features(view.proxies[0], "validation")
     pool = np.ascontiguousarray(view.signals["embeddings"], dtype=np.float32)
     k = max(1, round(params.share * len(pool)))
