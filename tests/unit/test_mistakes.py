@@ -50,7 +50,7 @@ def check(text: str, file: str, expected: str) -> None:
     assert not [word for word in FOREIGN if word in text], text
 
 
-DEMO, DIGITS = "scales/demo/defaults", "scales.demo.digits"
+DEMO, DEFAULTS, DIGITS = "scales/demo/defaults", "scales.demo.defaults", "scales.demo.digits"
 SUITES = "a list of distinct names of files in suites/"
 SEEDS = "a count of at least 1, a list of distinct repetition numbers from 0, or null"
 CLAIM = {
@@ -164,37 +164,37 @@ SUITE_MISTAKES: list[Mistake] = [
         {},
         "scales.demo.datasets: unknown dataset 'mnist' … fashion_mnist … stl10",
     ),
-    (f"{DEMO}/seed", 3, f"{DIGITS}: unknown key 'seed' … Did you mean 'seeds'?"),
-    (f"{DEMO}/seeds", "three", f"{DIGITS}.seeds: 'three' … integer"),
-    (f"{DEMO}/seeds", 0, f"{DIGITS}.seeds: 0 … greater than or equal to 1"),
-    (f"{DEMO}/seeds", True, f"{DIGITS}.seeds: True … integer"),
-    (f"{DEMO}/seeds_per_job", 0, f"{DIGITS}.seeds_per_job: 0 … greater than or equal to 1"),
-    (f"{DEMO}/fractions", [0.2], f"{DIGITS}.fractions: [0.2] … dictionary"),
-    (f"{DEMO}/fractions/epochs", 0.2, f"{DIGITS}.fractions.epochs: 0.2 … list"),
-    (f"{DEMO}/fractions/hours", [0.2], f"{DIGITS}.fractions.hours … 'hours' … epochs, steps"),
-    (f"{DEMO}/fractions/epochs", [0], f"{DIGITS}.fractions … epochs: 0.0 … above 0, and at most 1"),
+    (f"{DEMO}/seed", 3, f"{DEFAULTS}: unknown key 'seed' … Did you mean 'seeds'?"),
+    (f"{DEMO}/seeds", "three", f"{DEFAULTS}.seeds: 'three' … integer"),
+    (f"{DEMO}/seeds", 0, f"{DEFAULTS}.seeds: 0 … greater than or equal to 1"),
+    (f"{DEMO}/seeds", True, f"{DEFAULTS}.seeds: True … integer"),
+    (f"{DEMO}/seeds_per_job", 0, f"{DEFAULTS}.seeds_per_job: 0 … greater than or equal to 1"),
+    (f"{DEMO}/fractions", [0.2], f"{DEFAULTS}.fractions: [0.2] … dictionary"),
+    (f"{DEMO}/fractions/epochs", 0.2, f"{DEFAULTS}.fractions.epochs: 0.2 … list"),
+    (f"{DEMO}/fractions/hours", [0.2], f"{DEFAULTS}.fractions.hours … 'hours' … epochs, steps"),
+    (f"{DEMO}/fractions/epochs", [0], f"{DEFAULTS}.fractions … epochs: 0.0 … above 0, and at most 1"),
     (f"{DEMO}/fractions/epochs", [1], f"{DIGITS}: arm 'random_quota' has no share … arm_fractions"),
-    (f"{DEMO}/fractions/epochs", [1.5], f"{DIGITS}.fractions … epochs: 1.5 … above 0, and at most 1"),
-    (f"{DEMO}/fractions/steps", [-0.2], f"{DIGITS}.fractions … steps: -0.2 … above 0, and at most 1"),
-    (f"{DEMO}/fractions/epochs", [0.2, 0.4, 0.2], f"{DIGITS}.fractions.epochs … '0.2' is listed twice"),
+    (f"{DEMO}/fractions/epochs", [1.5], f"{DEFAULTS}.fractions … epochs: 1.5 … above 0, and at most 1"),
+    (f"{DEMO}/fractions/steps", [-0.2], f"{DEFAULTS}.fractions … steps: -0.2 … above 0, and at most 1"),
+    (f"{DEMO}/fractions/epochs", [0.2, 0.4, 0.2], f"{DEFAULTS}.fractions.epochs … '0.2' is listed twice"),
     (
         f"{DEMO}/fractions/epochs",
         [0.0001, 0.2, 0.4],
         f"{DIGITS}.fractions.epochs … impossible budget … 0.0001 of 1437 … at least 0.0007",
     ),
     (f"{DEMO}/limits", {"train": 2000}, f"{DIGITS}.limits.train: 2000 … digits has 1437 … 1 to 1437"),
-    (f"{DEMO}/limits", {"train": 0}, f"{DIGITS}.limits.train: 0 … greater than or equal to 1"),
-    (f"{DEMO}/limits", {"test": 5}, f"{DIGITS}.limits.test … 'test' … Accepted: train"),
+    (f"{DEMO}/limits", {"train": 0}, f"{DEFAULTS}.limits.train: 0 … greater than or equal to 1"),
+    (f"{DEMO}/limits", {"test": 5}, f"{DEFAULTS}.limits.test … 'test' … Accepted: train"),
     (f"{DEMO}/pool", ["unlabelled"], f"{DIGITS}.pool: unknown split 'unlabelled' … test, train"),
-    (f"{DEMO}/pool", ["test"], f"{DIGITS}.pool[0]: unknown value 'test' … train, unlabelled"),
-    (f"{DEMO}/pool", ["train", "train"], f"{DIGITS}.pool … 'train' is listed twice"),
+    (f"{DEMO}/pool", ["test"], f"{DEFAULTS}.pool[0]: unknown value 'test' … train, unlabelled"),
+    (f"{DEMO}/pool", ["train", "train"], f"{DEFAULTS}.pool … 'train' is listed twice"),
     (f"{DEMO}/arms", ["full", "nope"], f"{DIGITS}.arms: unknown arm 'nope' … random_quota"),
-    (f"{DEMO}/arms", ["full", "random", "full"], f"{DIGITS}.arms … 'full' is listed twice"),
+    (f"{DEMO}/arms", ["full", "random", "full"], f"{DEFAULTS}.arms … 'full' is listed twice"),
     (f"{DEMO}/arms", ["random"], f"{DIGITS}.arms: lacks the reference 'full' … add it"),
-    (f"{DEMO}/arms", [], f"{DIGITS}.arms: [] … at least 1 item"),
+    (f"{DEMO}/arms", [], f"{DEFAULTS}.arms: [] … at least 1 item"),
     # Training, signals and evaluation.
-    (f"{DEMO}/training/epochs", "many", f"{DIGITS}.training.epochs: 'many' … integer"),
-    (f"{DEMO}/training/batch_size", 1, f"{DIGITS}.training.batch_size: 1 … greater than or equal to 2"),
+    (f"{DEMO}/training/epochs", "many", f"{DEFAULTS}.training.epochs: 'many' … integer"),
+    (f"{DEMO}/training/batch_size", 1, f"{DEFAULTS}.training.batch_size: 1 … greater than or equal to 2"),
     (f"{DEMO}/training/trainer/name", "simclear", f"{DIGITS}.training.trainer.name … 'simclear' … simclr"),
     (f"{DEMO}/training/trainer/params/lr", -1, f"{DIGITS}.training.trainer.params.lr: -1 … greater than 0"),
     (f"{DEMO}/training/trainer/params/lr", "1,0", f"{DIGITS}.training.trainer.params.lr: '1,0' … number"),
@@ -263,6 +263,15 @@ def test_mistakes_in_the_catalogue(tree: Path, keys: str, value: object, expecte
 def test_mistakes_in_a_suite(tree: Path, keys: str, value: object, expected: str) -> None:
     change(tree / SUITE, keys, value)
     check(message(tree), SUITE, expected)
+
+
+def test_a_mistake_of_several_grids_is_told_once_where_it_is_written(tree: Path) -> None:
+    change(tree / SUITE, "scales/demo/datasets", {"digits": {}, "digits_noisy": {}})
+    change(tree / SUITE, f"{DEMO}/training/epochs", "many")
+    check(message(tree), SUITE, f"{DEFAULTS}.training.epochs: 'many'")
+    change(tree / SUITE, f"{DEMO}/training/epochs", 2)
+    change(tree / SUITE, "scales/demo/datasets/digits_noisy", {"training": {"epochs": "more"}})
+    check(message(tree), SUITE, "scales.demo.datasets.digits_noisy.training.epochs: 'more'")
 
 
 def test_the_tables_are_about_valid_files(tree: Path) -> None:

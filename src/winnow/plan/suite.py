@@ -12,7 +12,7 @@ from winnow.errors import UserError, one_of, unknown
 from winnow.plan.claims import ClaimSpec, Length, ReproductionEntry
 from winnow.plan.config import ScaleName
 from winnow.plan.specs import Inputs
-from winnow.plan.yamlfile import load_yaml, validate
+from winnow.plan.yamlfile import Loc, load_yaml, validate
 
 Role = Literal["reference", "control", "method", "oracle"]
 
@@ -282,10 +282,32 @@ def load_suite(path: Path) -> Suite:
     scales = data.get("scales")
     if isinstance(scales, dict):
         data = data | {"scales": {name: _grids(path, name, scale) for name, scale in scales.items()}}
-    suite = validate(Suite, data, str(path))
+    suite = validate(Suite, data, str(path), written=lambda loc: _written(scales, loc))
     if suite.name != path.stem:
         raise UserError(f"{path}: name: '{suite.name}' differs from the file's name. Accepted: {path.stem}.")
     return suite
+
+
+def _written(scales: Any, loc: Loc) -> Loc:
+    """Return the key path in the file of one in the grids: below `datasets`, or below `defaults`."""
+    if loc[:1] != ("scales",) or len(loc) < 3:
+        return loc
+    key, name, dataset, *rest = loc
+    scale = scales[name]
+    if rest and not _has(scale["datasets"][dataset], rest) and _has(scale.get("defaults"), rest):
+        return (key, name, "defaults", *rest)
+    return (key, name, "datasets", dataset, *rest)
+
+
+def _has(data: Any, keys: Sequence[int | str]) -> bool:
+    """Whether nested data have something at this path; what stands in its way counts as it."""
+    for key in keys:
+        if not isinstance(data, Mapping):
+            return data is not None
+        if key not in data:
+            return False
+        data = data[key]
+    return True
 
 
 def _extended(path: Path, data: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -15,6 +15,8 @@ from pydantic_core import ErrorDetails
 from winnow.errors import UserError, unknown
 
 Model = TypeVar("Model", bound=BaseModel)
+Loc = tuple[int | str, ...]
+"""A path of keys and positions, as pydantic gives it."""
 
 
 class _Strict(yaml.constructor.SafeConstructor):
@@ -87,28 +89,47 @@ def _parsed(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
 
 
-def validate(model_class: type[Model], data: object, file: Path | str, at: str = "") -> Model:
+def validate(
+    model_class: type[Model],
+    data: object,
+    file: Path | str,
+    at: str = "",
+    written: Callable[[Loc], Loc] = lambda loc: loc,
+) -> Model:
     """Return `data` as a `model_class`; a `ValidationError` becomes one `UserError`.
 
     `at` is the key path of `data` within the file (`"cifar10.options"`), put before the path of each mistake.
+    `written` gives the key path in the file of a key path in `data`, where they differ.
     """
     try:
         return model_class.model_validate(data)
     except ValidationError as error:
-        raise explain(error, model_class, f"{file}: {at}" if at else f"{file}") from error
+        raise explain(error, model_class, f"{file}: {at}" if at else f"{file}", written) from error
 
 
-def explain(error: ValidationError, model_class: type[BaseModel], where: str) -> UserError:
-    """Return one `UserError` for all mistakes found; `where` is `"file"` or `"file: key.path"`."""
-    lines = [_describe(model_class, item, where) for item in error.errors()]
+def explain(
+    error: ValidationError,
+    model_class: type[BaseModel],
+    where: str,
+    written: Callable[[Loc], Loc] = lambda loc: loc,
+) -> UserError:
+    """Return one `UserError` for all mistakes found, each told once.
+
+    `where` is `"file"` or `"file: key.path"`; `written`: see `validate`.
+    """
+    told = [_describe(model_class, item, where, written) for item in error.errors()]
+    lines = list(dict.fromkeys(told))
     return UserError(lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} mistakes:", *lines]))
 
 
-def _describe(model_class: type[BaseModel], item: ErrorDetails, where: str) -> str:
+def _describe(
+    model_class: type[BaseModel], item: ErrorDetails, where: str, written: Callable[[Loc], Loc]
+) -> str:
     loc, kind, value = item["loc"], item["type"], item["input"]
-    place = _below(where, loc)
+    path = written(loc)
+    place = _below(where, path)
     if kind == "extra_forbidden":
-        return str(unknown("key", loc[-1], _fields_at(model_class, loc[:-1]), _below(where, loc[:-1])))
+        return str(unknown("key", loc[-1], _fields_at(model_class, loc[:-1]), _below(where, path[:-1])))
     if kind == "missing":
         return f"{place}: this key is missing."
     if kind in ("literal_error", "enum"):
@@ -120,7 +141,7 @@ def _describe(model_class: type[BaseModel], item: ErrorDetails, where: str) -> s
     return f"{place}: {_short(value)} is not accepted. Accepted: {accepted_text}."
 
 
-def _below(where: str, loc: tuple[int | str, ...]) -> str:
+def _below(where: str, loc: Loc) -> str:
     """Append a location to a place: `file: cifar10` and ("files", 0) give `file: cifar10.files[0]`."""
     has_keys = ": " in where
     for part in (part for part in loc if part != "[key]"):
@@ -135,7 +156,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _fields_at(model_class: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+def _fields_at(model_class: type[BaseModel], loc: Loc) -> list[str]:
     """Return the names of the fields that the model at key path `loc` accepts."""
     found = [model_class]
     for part in loc:
