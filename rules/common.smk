@@ -14,6 +14,7 @@ from winnow.errors import UserError
 from winnow.plan.code import code_digest
 from winnow.plan.failures import Failures
 from winnow.plan.plan import load_plan
+from winnow.plan.rounds import end_idle_rounds
 from winnow.plan.runlock import clear_stale_locks
 from winnow.plan.settings import export_settings
 from winnow.plan.shared import join_store
@@ -56,6 +57,7 @@ wildcard_constraints:
 
 onstart:
     logging.getLogger("snakemake.logging").addHandler(FAILURES)
+    end_idle_rounds(workflow.scheduler)
     # Rules' `python` is a process forked from one that has the libraries loaded, where that can be.
     if (
         workflow.local_exec

@@ -6,14 +6,15 @@ import os
 import signal
 from pathlib import Path
 
+# Tests run side by side. Where each takes all cores, threads spin while they wait for one another, and a test
+# can take ten times as long. A job of the workflow has one thread too. Libraries read this
+# when they are first imported, so that it comes before the imports below.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from tree import Tree, built_once, copy_repository
 from xdist.remote import Producer  # type: ignore[import-untyped]
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
-
-# Tests run side by side. Where each takes all cores, threads spin while they wait for one another, and a test
-# can take ten times as long. A job of the workflow has one thread too.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts the tests in the background lets all that they start ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
