@@ -71,7 +71,8 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Gli
         held = group[_validation(view.labels[group], params.validation, rng)]
         own = gradients.take(group)
         if not params.update:
-            first[group] = own.inner(gradients.take(held).mean())
+            judges = own if params.validation == 1 else gradients.take(held)
+            first[group] = own.inner(judges.mean())
             return Score(first[group], "high").order()[:count], {}
         layer = LastLayer(factors.features[held], logits[held], view.labels[held])
         order, updates = _greedy(own, layer, count, params)
