@@ -7,7 +7,7 @@ import pytest
 
 from winnow import registry
 from winnow.errors import UserError
-from winnow.select.engine.choice import order_of_value
+from winnow.select.engine.choice import LEAD, order_of_value
 from winnow.select.engine.subset import Subset, View, check, subset
 
 CASES = [
@@ -254,6 +254,20 @@ def test_positions_may_repeat_over_rounds_and_where_a_method_resamples() -> None
     check(subset(np.array([0, 1, 1, 2])), view, 4, resamples=True)
     with pytest.raises(UserError, match="position 1 more than once"):
         check(subset(np.array([0, 2, 1, 1]), rounds=2), view, 2)
+
+
+@pytest.mark.parametrize("alike", [0, LEAD - 1, LEAD, LEAD + 3, 40])
+def test_the_order_of_value_is_that_of_all_bytes(alike: int) -> None:
+    random = np.random.default_rng(alike)
+    first = random.integers(0, 3, (200, 20)).astype(np.float32)
+    second = random.integers(0, 2, (200, 20)).astype(np.float32)
+    first[::2, :alike] = 0
+    second[::2, : max(0, alike - 20)] = 1
+    first[7], second[7] = first[3], second[3]
+    group = np.sort(random.permutation(200)[:150])
+    rows = np.concatenate([first, second], axis=1)[group]
+    expected = sorted(range(len(group)), key=lambda at: rows[at].tobytes())
+    assert order_of_value(first, second, group=group).tolist() == expected
 
 
 def test_the_order_of_value_does_not_tell_the_two_zeros_apart() -> None:

@@ -57,7 +57,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: CAL
     signals: `features` (n, d), where neighbours are found; `logits` (n, C), which are compared.
     """
     features, logits = finite(view, "features", "cal"), finite(view, "logits", "cal")
-    place = order_of_value(np.concatenate([features, logits], axis=1))  # tells equally near ones apart
+    place = order_of_value(features, logits)  # tells equally near ones apart
     nearest = neighbours_of(features[place], params.neighbours)
     values = np.empty(view.n)
     values[place] = mean_divergence(logits[place], nearest, params.divergence)

@@ -113,7 +113,7 @@ def _similarity(
     a, b = images[group].astype(np.float32), texts[group].astype(np.float32)
     refuse_extremes(a, "embeddings", "clipcov")
     refuse_extremes(b, "text_embeddings", "clipcov")
-    order = order_of_value(np.concatenate([a, b], axis=1))
+    order = order_of_value(a, b)
     return CrossSimilarity(a[order], b[order], params.threshold, view.memory_gb), group[order]
 
 

@@ -57,5 +57,5 @@ def select(
         return order, {"radius": radius} if count else {}
 
     logits = finite(view, "logits", "contextual_diversity")
-    inner = in_order_of_value(logits, choose)
+    inner = in_order_of_value(choose, logits)
     return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "contextual_diversity", inner)

@@ -69,7 +69,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Cra
         weight[group[order]] = cluster_sizes(similarity, order)
         return order, {"objective": function.value()}
 
-    inner = in_order_of_value(np.concatenate([gradients.features, gradients.residual], axis=1), choose)
+    inner = in_order_of_value(choose, gradients.features, gradients.residual)
     chosen = choose_in_groups(view, budget, np.arange(view.n), params.quotas, "craig", inner)
     extra = 1 if params.weights == "one_plus_sizes" else 0
     return subset(chosen.index, facts=chosen.facts, weight=weight[chosen.index] + extra)

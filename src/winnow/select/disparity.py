@@ -57,5 +57,5 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Dis
         order, gains = naive(rule(Distances(vectors, memory_gb=0)), count, start)
         return order, {"objective": float(gains.sum())}
 
-    inner = in_order_of_value(features, choose)
+    inner = in_order_of_value(choose, features)
     return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "disparity", inner)

@@ -67,5 +67,5 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Fea
             order, _ = stochastic(function, count, rng, params.epsilon)
         return order, {"objective": function.value()}
 
-    inner = in_order_of_value(features, choose)
+    inner = in_order_of_value(choose, features)
     return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "feature_coverage", inner)

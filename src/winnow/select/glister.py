@@ -78,7 +78,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Gli
         order, updates = _greedy(own, layer, count, params)
         return order, {"updates": updates, "validation_loss": layer.loss()}
 
-    inner = in_order_of_value(np.concatenate([factors.features, factors.residual], axis=1), choose)
+    inner = in_order_of_value(choose, factors.features, factors.residual)
     chosen = choose_in_groups(view, budget, np.arange(view.n), params.quotas, "glister", inner)
     return subset(chosen.index, None if params.update else Score(first, "high"), facts=chosen.facts)
 

@@ -78,7 +78,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Gra
         weight[group[found.order]] = found.weight
         return found.order, fact
 
-    inner = in_order_of_value(np.concatenate([factors.features, factors.residual], axis=1), choose)
+    inner = in_order_of_value(choose, factors.features, factors.residual)
     chosen = choose_in_groups(view, budget, np.arange(view.n), params.quotas, "gradmatch", inner)
     size = len(chosen.index) if released else None
     return subset(chosen.index, size=size, facts=chosen.facts, weight=weight[chosen.index])

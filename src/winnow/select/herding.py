@@ -63,5 +63,5 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Her
         return order, {"mean_gap": float(gap)}
 
     features = finite(view, "features", "herding")
-    inner = in_order_of_value(features, choose)
+    inner = in_order_of_value(choose, features)
     return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "herding", inner)

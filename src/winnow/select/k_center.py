@@ -58,5 +58,5 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: KCe
         return order, {"radius": float(np.sqrt(square))} if count else {}
 
     features = np.ascontiguousarray(finite(view, "features", "k_center"), dtype=np.float32)
-    inner = in_order_of_value(features, choose)
+    inner = in_order_of_value(choose, features)
     return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "k_center", inner)

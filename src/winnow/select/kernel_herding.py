@@ -56,7 +56,7 @@ def select(view: View, budget: int | None, rng: np.random.Generator, params: Ker
         return order, {"length_scale": scale, "mmd": mmd} if count else {}
 
     features = finite(view, "features", "kernel_herding").astype(np.float32, copy=False)
-    inner = in_order_of_value(features, choose)
+    inner = in_order_of_value(choose, features)
     return choose_in_groups(view, budget, np.arange(view.n), params.quotas, "kernel_herding", inner)
 
 
