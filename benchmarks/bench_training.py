@@ -1,9 +1,10 @@
-"""Supervised training of ResNet-18 (CIFAR stem) in batches of 128, beside a loop of the released kind.
+"""Supervised training in batches of 128, beside a loop of the released kind: ResNet-18 (CIFAR stem), and the
+ConvNet of the distillation literature, with instance norm.
 
 The peer is what the released code of this field does: a DataLoader over pictures with torchvision's
-transforms one image at a time, channels first, float32, SGD, `loss.item()` every step. The line
-`speed` compares the median time of a step, and the accuracy on held-out digits after the same number of
-epochs from the same initial weights (mean of the repetitions; 16 pixels: ResNet-18 takes any size).
+transforms one image at a time, channels first, float32, SGD, `loss.item()` every step. The lines
+`speed` and `convnet` compare the median time of a step, and the accuracy on held-out digits after the same
+number of epochs from the same initial weights (mean of the repetitions; 16 pixels: both take any size).
 `recording` is a small network with and without dynamics. `batches` is the preparation of batches alone.
 """
 
@@ -142,14 +143,14 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(grey[order, :, :, None], 3, axis=3), data.target[order].astype(np.int64)
 
 
-def accuracies() -> tuple[float, float]:
+def accuracies(network: dict[str, Any]) -> tuple[float, float]:
     """Return ours and the peer's mean accuracy on held-out digits: same start, data and epochs."""
     images, labels = digits()
     train, test = (images[:DIGITS], labels[:DIGITS]), (images[DIGITS:], labels[DIGITS:])
     ours, peer = [], []
     for seed in range(REPETITIONS):
         with tempfile.TemporaryDirectory() as folder:
-            changes = {
+            changes = network | {
                 "epochs": EPOCHS,
                 "seed": seed,
                 "heldout": lambda: {"test": to_tensor(test[0], DEVICE)},
@@ -167,19 +168,21 @@ def accuracies() -> tuple[float, float]:
     return float(np.mean(ours)), float(np.mean(peer))
 
 
-def speed() -> Comparison:
+def speed(name: str, called: str, model: str, **params: Any) -> Comparison:
     """Time a step of each, the first (warm-up) left out."""
     images, labels = noise(STEPS)
+    plugin = registry.load("models", model, "benchmark")
+    network = {"model": plugin, "model_params": plugin.params(**params)}
     with tempfile.TemporaryDirectory() as folder:
-        task = make_task(folder, images, labels)
+        task = make_task(folder, images, labels, **network)
         our_s = median(our_loop(task)[1:])
-        model = build_classifier(task).to(memory_format=torch.contiguous_format)
+        plain = build_classifier(task).to(memory_format=torch.contiguous_format)
     memory = peak_gb()
-    peer_s = median(released_loop(model, Pictures(images, labels, flip=True), 1, 0)[1:])
-    ours, peer = accuracies()
+    peer_s = median(released_loop(plain, Pictures(images, labels, flip=True), 1, 0)[1:])
+    ours, peer = accuracies(network)
     return Comparison(
-        name="training/speed",
-        input=f"ResNet-18, 32 x 32, {DEVICE.type}, one batch of {BATCH} (median of {STEPS - 1}; "
+        name=f"training/{name}",
+        input=f"{called}, 32 x 32, {DEVICE.type}, one batch of {BATCH} (median of {STEPS - 1}; "
         f"{BATCH / our_s:.1f} and {BATCH / peer_s:.1f} images/s)",
         n=BATCH,
         ours_s=our_s,
@@ -254,4 +257,5 @@ def best(function: Callable[[], Tensor]) -> float:
 def run() -> Iterator[Comparison]:
     yield batches()
     yield recording()
-    yield speed()
+    yield speed("speed", "ResNet-18", "resnet", depth=18)
+    yield speed("convnet", "ConvNet of depth 3 and width 128", "convnet")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from winnow import registry
 from winnow.errors import UserError
-from winnow.models.engine.blocks import feature_width
+from winnow.models.engine.blocks import InstanceNorm, feature_width
 
 SMALL: dict[str, dict[str, Any]] = {
     "vgg": {"width": 4},
@@ -68,7 +68,7 @@ def test_heads_have_to_divide_the_width() -> None:
 @pytest.mark.parametrize("params", [{"norm": "instance"}, {"norm": "batch"}])
 def test_vgg_has_the_layers_of_configuration_a(params: dict[str, str]) -> None:
     network = build("vgg", 3, 32, width=64, **params)
-    kinds = [nn.Conv2d, nn.BatchNorm2d if params["norm"] == "batch" else nn.GroupNorm, nn.ReLU]
+    kinds = [nn.Conv2d, nn.BatchNorm2d if params["norm"] == "batch" else InstanceNorm, nn.ReLU]
     wanted = [64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"]
     layers = iter(network)  # type: ignore[call-overload]
     for each in wanted:
@@ -112,3 +112,23 @@ def test_a_grey_stem_starts_like_a_coloured_one() -> None:
         assert isinstance(stem, nn.Conv2d) and stem.bias is not None
         assert float(stem.weight.std().detach()) == pytest.approx(inputs**-0.5, rel=0.1)
         assert not stem.bias.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_is_group_norm_with_a_group_for_each_channel(
+    dtype: torch.dtype, layout: torch.memory_format
+) -> None:
+    ours, plain = InstanceNorm(5), nn.GroupNorm(5, 5)
+    with torch.no_grad():
+        ours.weight.copy_(torch.arange(1.0, 6.0))
+        ours.bias.copy_(torch.arange(5.0))
+    plain.load_state_dict(ours.state_dict())
+    found = []
+    for norm in (ours, plain):
+        x = images(3, 5, 8).to(dtype, memory_format=layout).requires_grad_()
+        norm.to(dtype)(x).float().square().sum().backward()
+        found.append([x.grad, norm.weight.grad, norm.bias.grad])
+    for own, theirs in zip(*found, strict=True):
+        assert own is not None and theirs is not None
+        torch.testing.assert_close(own, theirs)

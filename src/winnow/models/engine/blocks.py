@@ -45,9 +45,19 @@ def residual_stages(channels: int, width: int, blocks: int, stem_stride: int) ->
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+class InstanceNorm(nn.GroupNorm):
+    """Instance norm as the distillation literature has it: a group for each channel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Where channels come last, a training step in bfloat16 takes three times as long on a processor.
+        return super().forward(x.contiguous() if x.dtype == torch.bfloat16 else x)
+
+
 def norm_of(name: str, width: int) -> nn.Module:
-    """Return batch norm, or instance norm as the distillation literature has it."""
-    return nn.BatchNorm2d(width) if name == "batch" else nn.GroupNorm(width, width)
+    return nn.BatchNorm2d(width) if name == "batch" else InstanceNorm(width)
 
 
 def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) -> nn.Sequential:
