@@ -1,12 +1,23 @@
-"""Loops that are compiled at their first call and kept on disk; imported inside functions only."""
+"""Loops that are compiled at their first call and kept on disk; imported inside functions only.
+
+They take as many threads as `OMP_NUM_THREADS` gives the job. Numba does not read it: it would start one per
+core, and, as it shares OpenMP with torch, give torch as many. Jobs side by side, each with threads for all
+cores that spin while they wait for each other, are many times slower than with one thread each.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+_GIVEN = os.environ.get("OMP_NUM_THREADS", "")
+if _GIVEN.isdecimal() and int(_GIVEN):
+    os.environ.setdefault("NUMBA_NUM_THREADS", _GIVEN)
+
 import numba
+from numba import njit as njit
 
 # Numba looks for changes in the file of a compiled function, not in this one with its flags.
 _FLAGS = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]

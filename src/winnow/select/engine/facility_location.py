@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 
-from winnow.select.engine.compiled import compiled, parts, share, summing
+from winnow.select.engine.compiled import compiled, njit, parts, share, summing
 from winnow.select.engine.greedy import SetFunction
 from winnow.select.engine.similarity import Similarity, Sparse
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from winnow.select.engine.compiled import njit
 
 FREE_ORDER = {"reassoc", "contract", "nsz"}
 

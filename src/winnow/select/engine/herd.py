@@ -6,7 +6,8 @@ One core reads rows about as fast as memory gives them; more cores would mostly 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from winnow.select.engine.compiled import njit
 
 
 @njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
