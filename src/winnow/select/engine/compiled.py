@@ -16,8 +16,8 @@ _GIVEN = os.environ.get("OMP_NUM_THREADS", "")
 if _GIVEN.isdecimal() and int(_GIVEN):
     os.environ.setdefault("NUMBA_NUM_THREADS", _GIVEN)
 
-import numba
-from numba import njit as njit
+import numba  # noqa: E402
+from numba import njit as njit  # noqa: E402
 
 # Numba looks for changes in the file of a compiled function, not in this one with its flags.
 _FLAGS = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
