@@ -28,6 +28,8 @@ from typing import NoReturn, TypedDict
 
 SECONDS = 30.0
 """How long a job waits for the server before it starts without."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+"""What the server's libraries were loaded with, and its jobs have to go on with."""
 
 
 class Request(TypedDict):
@@ -44,13 +46,12 @@ def main(words: list[str]) -> NoReturn:
         Server(words[1], int(words[2])).run()
         sys.exit()
     name, owner, *job = words
-    # The server's libraries were loaded to use one thread.
     single = os.environ.get("OMP_NUM_THREADS", "1") == "1" and os.path.exists(f"/proc/{owner}")
     connection = connect(name, owner) if single else None
     if connection is None:
         os.execv(sys.executable, [sys.executable, *job])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the job gets its own
-    request = Request(words=job, folder=os.getcwd(), environment=dict(os.environ))
+    request = Request(words=job, folder=os.getcwd(), environment=os.environ | ONE_THREAD)
     body = json.dumps(request).encode()
     socket.send_fds(connection, [struct.pack("!Q", len(body))], [0, 1, 2])
     connection.sendall(body)
@@ -108,8 +109,7 @@ def start(name: str, owner: str) -> int:
     with open(os.devnull, "r+b") as nothing:
         actions = [(os.POSIX_SPAWN_DUP2, nothing.fileno(), number) for number in (0, 1, 2)]
         command = [sys.executable, "-P", __file__, "--serve", name, owner]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        return os.posix_spawn(sys.executable, command, environment, file_actions=actions)
+        return os.posix_spawn(sys.executable, command, os.environ | ONE_THREAD, file_actions=actions)
 
 
 def same_user(connection: socket.socket) -> bool:
