@@ -39,7 +39,7 @@ class Run:
 
     def start(self, *words: str, warm_start: bool = True, **environment: str) -> subprocess.Popen[str]:
         through = ["-IS", warm.__file__, self.name, str(self.owner.pid)] if warm_start else []
-        kept = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+        kept = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")}
         return subprocess.Popen(
             [sys.executable, *through, *words],
             cwd=self.folder,
@@ -148,6 +148,19 @@ print(there, len(os.listdir("/proc/self/task")), file=sys.stderr)
     (server,) = run.servers()
     threads = [file.read_text().strip() for file in Path(f"/proc/{server.pid}/task").glob("*/comm")]
     assert [name for name in threads if not name.startswith("jemalloc")] == ["python"], "jemalloc minds forks"
+
+
+def test_compiled_loops_have_one_thread_when_their_library_is_there_already(run: Run) -> None:
+    script = run.write("""
+import torch
+from winnow.distill.engine import planes
+images = torch.rand(64, 32, 16, 16).contiguous(memory_format=torch.channels_last)
+planes.forward(images, torch.ones(32), torch.zeros(32))
+import numba
+print(numba.get_num_threads(), torch.get_num_threads())
+""")
+    for _ in range(2):
+        assert run.job(script, OMP_NUM_THREADS="1") == (0, "1 1\n", "")
 
 
 def test_jobs_with_more_threads_start_by_themselves(run: Run) -> None:
