@@ -127,7 +127,9 @@ def test_instance_norm_is_group_norm_with_a_group_for_each_channel(
     found = []
     for norm in (ours, plain):
         x = images(3, 5, 8).to(dtype, memory_format=layout).requires_grad_()
-        norm.to(dtype)(x).float().square().sum().backward()
+        seen = norm.to(dtype)(x)
+        assert seen.is_contiguous(memory_format=layout)
+        seen.float().square().sum().backward()
         found.append([x.grad, norm.weight.grad, norm.bias.grad])
     for own, theirs in zip(*found, strict=True):
         assert own is not None and theirs is not None
