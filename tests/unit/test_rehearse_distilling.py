@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from winnow import registry
+from winnow.distill.rded import RDEDParams
 from winnow.plan.specs import Plugged
 from winnow.rehearse.cases import DistillCase
-from winnow.rehearse.distilling import measure_distillation
+from winnow.rehearse.counting import Tally
+from winnow.rehearse.distilling import _view, measure_distillation
 from winnow.rehearse.standin import Look
 
 NET = Plugged(name="convnet", params={"depth": 2, "width": 8, "norm": "instance"})
@@ -60,6 +64,20 @@ def test_counts_are_followed_to_those_of_the_real_size(name: str) -> None:
         patch.setattr("winnow.rehearse.distilling._Box._run", at_size(sizes, 20))
         real = measure_distillation(make_case(name, budget=20, **sizes), "cpu", 0.05, timed=False)
     assert followed.step.flops == pytest.approx(real.step.flops, rel=0.02)
+
+
+@pytest.mark.parametrize("classes", [5, 40])
+def test_a_method_that_learns_nothing_counts_as_much_as_all_its_classes(classes: int) -> None:
+    case = replace(make_case("rded", budget=2 * classes, candidates=4), look=Look((8, 8, 1), classes))
+    view = _view(case, torch.device("cpu"), Path())
+    with Tally() as tally:
+        registry.load("distill", "rded", "").function(RDEDParams(candidates=4), view)
+    found = measure_distillation(case, "cpu", 0.05, timed=False)
+    assert found.steps == 1 and found.repetition_s == 0
+    assert found.step.flops == tally.flops > 0
+    assert found.step.operations == pytest.approx(
+        tally.operations, rel=0.25
+    )  # each class beside what all share
 
 
 def at_size(sizes: dict[str, Any], budget: int) -> Any:
