@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_supervised import IMAGES, make_task
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from winnow import registry
@@ -21,7 +21,7 @@ from winnow.train.engine.loop import Loop
 from winnow.train.engine.space import normalise
 from winnow.train.engine.synthetic import SyntheticSet
 from winnow.train.engine.task import Task
-from winnow.train.engine.trajectory import flat
+from winnow.train.engine.trajectory import Trajectory, flat
 
 N = 40
 
@@ -53,6 +53,15 @@ def test_an_expert_has_the_weights_of_every_epoch(tmp_path: Path) -> None:
     assert len({tuple(row[:50].tolist()) for row in first}) == 4, "no two epochs are the same"
     assert torch.equal(first[0], flat(build_classifier(task, None, 0)))
     assert not torch.equal(first, second)
+
+
+def test_epochs_that_were_not_reached_are_zeros() -> None:
+    torch.use_deterministic_algorithms(True)  # what is not initialised is NaN then
+    try:
+        weights = Trajectory(nn.Linear(3, 2), steps=20, steps_per_epoch=5).weights
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert weights.shape == (5, 8) and weights[0].any() and not weights[1:].any()
 
 
 def test_an_expert_takes_the_steps_of_plain_sgd(tmp_path: Path) -> None:

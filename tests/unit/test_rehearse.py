@@ -32,7 +32,7 @@ from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.check import errors, finished_jobs, pairs
 from winnow.rehearse.clock import Watch, imports_watched
 from winnow.rehearse.counting import count_forward, count_pass
-from winnow.rehearse.forecast import Forecast, Forecaster
+from winnow.rehearse.forecast import Forecast, Forecaster, memory_in_batches
 from winnow.rehearse.limits import Rule, misfits, read_rule
 from winnow.rehearse.measure import _start
 from winnow.rehearse.measures import Counts, Fit, Measures, StageMeasure, Start, TrainMeasure
@@ -234,6 +234,15 @@ def test_trainings_that_cost_the_same_are_one_case() -> None:
     assert key() == key(lr=0.5) == key(schedule="step", milestones=[0.1]) == key(epochs=9)
     others = [key(), key(optimiser="sam"), key(mixup=0.2), key(record=True), key(epochs=9, record=True)]
     assert len(set(others)) == len(others)
+
+
+def test_activations_grow_up_to_a_batch_and_outputs_beyond() -> None:
+    seen = Fit(((4, 1e9), (16, 1.012e9), (64, 1.06e9)))
+    whole = memory_in_batches(seen, 512, 0.0)
+    assert whole == pytest.approx(1e9 + 508e6)
+    assert memory_in_batches(seen, 50_000, 1e8) == whole + 2e8
+    longer = Fit((*seen.points, (1024, 1.2e9)))
+    assert memory_in_batches(longer, 50_000, 1e8) == longer.at(50_000), "as it was seen to grow"
 
 
 def test_what_takes_too_long_to_grow_takes_time_by_the_example(

@@ -22,7 +22,8 @@ from winnow.plan.specs import (
 from winnow.rehearse.book import Book, encodes, experts_of, is_trajectory, loads_models
 from winnow.rehearse.cards import Card
 from winnow.rehearse.contests import trainings_of
-from winnow.rehearse.measures import DistillMeasure, StageMeasure, TrainMeasure
+from winnow.rehearse.measures import DistillMeasure, Fit, StageMeasure, TrainMeasure
+from winnow.train.engine.features import BATCH
 
 SELECTION_LIMIT = 3 * 2.0 * 2**30
 """Selections cut their work so that up to three arrays of `View.memory_gb` live at once."""
@@ -40,6 +41,15 @@ PUBLISHED_BYTES, DECODED_S = 1.2e5, 8e-3
 # Of a pair whose image stays in its shard: seconds, and bytes on disk and in memory of its place, caption and
 # address; and the seconds of the images that the statistics are of.
 SHARDED_PAIR_S, SHARDED_PAIR_BYTES, SHARDED_PAIR_MEMORY, SAMPLED_S = 2e-5, 150.0, 1000.0, 60.0
+
+
+def memory_in_batches(memory: Fit, n: int, outputs: float) -> float:
+    """Return the memory of passing n images through a model, where that was seen for fewer than a batch.
+
+    Beyond a batch only the outputs grow, in bytes, which are there twice while their parts are put together.
+    """
+    seen = memory.points[-1][0]
+    return memory.at(n) if n <= BATCH or seen >= BATCH else memory.at(BATCH) + 2 * outputs
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,7 @@ class Forecaster:
         if isinstance(spec, SignalSpec) and loads_models(spec.signal):
             proxy = self.book.measures.train[self.book.train_key(self.book.proxies(spec)[0])]
             each, how = each * self._forward(proxy) / proxy.forward_s, proxy.how
+            host = memory_in_batches(measure.memory, n, files)
         if isinstance(spec, SelectSpec):
             host = min(host, self.book.measures.starts[spec.stage].memory + SELECTION_LIMIT)
         if isinstance(spec, EvaluateSpec) and encodes(spec.protocol):

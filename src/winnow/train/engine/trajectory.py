@@ -18,7 +18,7 @@ class Trajectory:
 
     def __init__(self, model: nn.Module, steps: int, steps_per_epoch: int) -> None:
         self.model, self.each = model, steps_per_epoch
-        self.weights = torch.empty(steps // steps_per_epoch + 1, sum(p.numel() for p in model.parameters()))
+        self.weights = torch.zeros(steps // steps_per_epoch + 1, sum(p.numel() for p in model.parameters()))
         self.weights[0] = flat(model)
 
     def after_step(self, step: int) -> None:
