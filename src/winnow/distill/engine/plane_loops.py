@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from winnow.select.engine.compiled import CORES as CORES
 from winnow.select.engine.compiled import compiled, parts
 
 EPSILON = 1e-5

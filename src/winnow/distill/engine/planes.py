@@ -163,9 +163,8 @@ class _Loops:
 
 
 def _loops() -> _Loops:
-    import numba
-
     from winnow.distill.engine import plane_loops as loops
+    from winnow.select.engine.compiled import use
 
-    numba.set_num_threads(min(torch.get_num_threads(), loops.CORES))
+    use(torch.get_num_threads())
     return _Loops(loops.forward, loops.backward, loops.forward_along, loops.backward_along)

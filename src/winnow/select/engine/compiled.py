@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-_GIVEN = os.environ.get("OMP_NUM_THREADS", "")
-if _GIVEN.isdecimal() and int(_GIVEN):
-    os.environ.setdefault("NUMBA_NUM_THREADS", _GIVEN)
+_TEXT = os.environ.get("OMP_NUM_THREADS", "")
+_GIVEN = int(_TEXT) if _TEXT.isdecimal() and int(_TEXT) else None
+if _GIVEN and "numba" not in sys.modules:  # a number that changes later ends in an error
+    os.environ.setdefault("NUMBA_NUM_THREADS", str(_GIVEN))
 
 import numba  # noqa: E402
 from numba import njit as njit  # noqa: E402
@@ -27,7 +29,7 @@ numba.config.CACHE_DIR = str(  # type: ignore[attr-defined]
 )
 
 parts = numba.prange
-CORES = numba.get_num_threads()
+CORES = min(numba.get_num_threads(), _GIVEN or numba.get_num_threads())
 # Elements below which one core is done before a second one has woken up.
 WORTH_SHARING = 2**20
 
@@ -56,4 +58,9 @@ def summing(function: Callable[..., None]) -> Callable[..., None]:
 
 def share(elements: int) -> None:
     """Choose between one core and all for the compiled calls that follow, by the work of each."""
-    numba.set_num_threads(CORES if elements >= WORTH_SHARING else 1)
+    use(CORES if elements >= WORTH_SHARING else 1)
+
+
+def use(threads: int) -> None:
+    """Give the compiled calls that follow that many threads, at most the job's."""
+    numba.set_num_threads(min(threads, CORES))
