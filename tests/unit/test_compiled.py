@@ -13,7 +13,7 @@ COUNT = """
 import torch
 
 {first}
-from winnow.distill.engine import planes
+from winnow.models.engine import planes
 
 images = torch.rand(64, 32, 16, 16).contiguous(memory_format=torch.channels_last)
 assert planes.by_loops(images)

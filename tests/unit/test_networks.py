@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from winnow import registry
 from winnow.errors import UserError
-from winnow.models.engine.blocks import InstanceNorm, feature_width
+from winnow.models.engine import planes
+from winnow.models.engine.blocks import InstanceNorm, feature_width, plain_stages
 
 SMALL: dict[str, dict[str, Any]] = {
     "vgg": {"width": 4},
@@ -134,3 +135,48 @@ def test_instance_norm_is_group_norm_with_a_group_for_each_channel(
     for own, theirs in zip(*found, strict=True):
         assert own is not None and theirs is not None
         torch.testing.assert_close(own, theirs)
+
+
+def derivatives(network: nn.Module, x: torch.Tensor, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Return a loss, its gradient, twice, that which is kept to be derived, and the gradient of its norm."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        loss = network(x).float().square().mean()
+    leaves = (x, *network.parameters())
+    plain = torch.autograd.grad(loss, leaves, retain_graph=True)
+    again = torch.autograd.grad(loss, leaves, retain_graph=True)
+    kept = torch.autograd.grad(loss, leaves, create_graph=True)
+    norm = torch.stack([part.float().square().sum() for part in kept]).sum()
+    second = torch.autograd.grad(norm, leaves)
+    return [
+        loss.detach()[None],
+        *(torch.cat([p.detach().float().flatten() for p in g]) for g in (plain, again, kept, second)),
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 0.06)])
+@pytest.mark.parametrize("size", [16, 14])
+def test_a_convnet_by_loops_has_the_derivatives_of_its_layers(
+    size: int, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    network: nn.Module = plain_stages(3, size, width=8, depth=2, norm="instance")
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    x = images(16, 3, size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    monkeypatch.setattr(planes, "suits", lambda _: False)
+    exact, layers = derivatives(network, x, torch.float32), derivatives(network, x, dtype)
+    monkeypatch.undo()
+    monkeypatch.setattr(planes, "WORTH_COMPILING", 1)
+    loops = derivatives(network, x, dtype)
+    assert not torch.equal(loops[1], layers[1]), "both went the same way"
+    for ours, right in zip(loops, exact, strict=True):
+        assert float((ours - right).norm() / right.norm()) < tolerance
+
+
+def test_loops_are_for_large_images_on_a_processor_with_channels_last() -> None:
+    large = torch.empty(2**7, 2**5, 8, 8).contiguous(memory_format=torch.channels_last)
+    assert planes.suits(large) and planes.suits(large.bfloat16())
+    others = (large.double(), large.contiguous(), large[:32], large.to("meta"))
+    assert not any(planes.suits(other) for other in others)

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from winnow import registry
-from winnow.distill.engine import objective, planes
+from winnow.distill.engine import objective
 from winnow.distill.engine.convnet_student import ConvNetStudent, features_of, student_of
 from winnow.distill.engine.objective import Objective
 from winnow.distill.engine.students import AutogradStudent, Student, flat
 from winnow.distill.engine.unroll import Mode, matching_loss
+from winnow.models.engine import planes
 from winnow.train.engine.classifier import Classifier, assemble
 
 CONVNET = registry.load("models", "convnet", "")

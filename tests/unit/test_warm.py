@@ -153,7 +153,7 @@ print(there, len(os.listdir("/proc/self/task")), file=sys.stderr)
 def test_compiled_loops_have_one_thread_when_their_library_is_there_already(run: Run) -> None:
     script = run.write("""
 import torch
-from winnow.distill.engine import planes
+from winnow.models.engine import planes
 images = torch.rand(64, 32, 16, 16).contiguous(memory_format=torch.channels_last)
 planes.forward(images, torch.ones(32), torch.zeros(32))
 import numba

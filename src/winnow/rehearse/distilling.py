@@ -23,6 +23,7 @@ from winnow import registry
 from winnow.distill.engine import characteristic, distributions, gradients, kernel, trajectories
 from winnow.distill.engine.students import AutogradStudent, flat
 from winnow.distill.engine.view import DistillView
+from winnow.models.engine import planes
 from winnow.plan.specs import Plugged
 from winnow.registry import Params
 from winnow.rehearse.cases import DistillCase
@@ -303,6 +304,8 @@ def _countable(timed: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in () if timed else (gradients, trajectories, kernel):
             stack.enter_context(mock.patch.object(module, "student_of", AutogradStudent))
+        if not timed:
+            stack.enter_context(mock.patch.object(planes, "suits", return_value=False))
         for module in () if timed else (distributions, characteristic):
             stack.enter_context(mock.patch.object(module, "features_of", plain))
         yield

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from winnow.distill.engine import objective, planes
+from winnow.distill.engine import objective
 from winnow.distill.engine.objective import Objective
 from winnow.distill.engine.students import AutogradStudent, Mixed, Student
+from winnow.models.engine import planes
 from winnow.train.engine.classifier import Classifier
 
 AT_ONCE = 32

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from winnow.errors import UserError
+from winnow.models.engine import planes
 
 
 class BasicBlock(nn.Module):
@@ -64,7 +65,23 @@ def norm_of(name: str, width: int) -> nn.Module:
     return nn.BatchNorm2d(width) if name == "batch" else InstanceNorm(width)
 
 
-def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) -> nn.Sequential:
+class PlainStages(nn.Sequential):
+    """Convolution, norm, ReLU and pooling in turns, then flatten; in a block that has instance norm on a
+    processor the last three are one operation, which takes half the time of a training step.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        layers = list(self.children())
+        for convolution, norm, relu, pool in zip(*(layers[start:-1:4] for start in range(4)), strict=True):
+            z = convolution(x)
+            if isinstance(norm, InstanceNorm) and planes.suits(z):
+                x = planes.pooled_by_loops(z, norm.weight, norm.bias)
+            else:
+                x = pool(relu(norm(z)))
+        return x.flatten(1)
+
+
+def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) -> PlainStages:
     """Return `depth` blocks of convolution, norm, ReLU and 2 x 2 mean pooling, then flatten.
 
     Raises `UserError` where the images are halved more often than they can be.
@@ -81,7 +98,7 @@ def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) ->
             nn.ReLU(),
             nn.AvgPool2d(2),
         ]
-    return nn.Sequential(*layers, nn.Flatten())
+    return PlainStages(*layers, nn.Flatten())
 
 
 @torch.no_grad()

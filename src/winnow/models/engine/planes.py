@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -47,6 +47,43 @@ class Moving:
 def by_loops(z: Tensor) -> bool:
     """Whether planes are computed by compiled loops."""
     return z.device.type == "cpu" and z.numel() >= WORTH_COMPILING
+
+
+def suits(z: Tensor) -> bool:
+    """Whether `pooled_by_loops` takes z: not in double precision, channels first, or without values."""
+    single = z.dtype in (torch.float32, torch.bfloat16) and type(z) is Tensor
+    return single and by_loops(z) and z.is_contiguous(memory_format=torch.channels_last)
+
+
+def pooled_by_loops(z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return the pooled images of z (b, c, h, w), in its type; differentiable to any order."""
+    return cast(Tensor, _Pooled.apply(z, scale, shift))
+
+
+class _Pooled(torch.autograd.Function):
+    """Computes in float32. A derivative that is to be derived again is left to torch."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        pooled, planes = forward(z.float(), scale, shift)
+        ctx.save_for_backward(z, scale, shift, planes.mean, planes.r)
+        return pooled.to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        z, scale, shift, mean, r = ctx.saved_tensors
+        if not torch.is_grad_enabled():
+            planes = Planes(z.to(torch.float32, copy=True), mean, r)
+            gz, gscale, gshift = backward(
+                planes, scale, shift, g.float().contiguous(memory_format=torch.channels_last)
+            )
+            return gz.to(z.dtype), gscale, gshift
+        given, needed = (z, scale, shift), ctx.needs_input_grad
+        wanted = [tensor for tensor, need in zip(given, needed, strict=True) if need]
+        normal = functional.group_norm(z, z.shape[1], scale, shift, EPSILON)
+        pooled = functional.avg_pool2d(normal.relu(), 2)
+        found = iter(torch.autograd.grad(pooled, wanted, g, create_graph=True))
+        return tuple(next(found) if need else None for need in needed)
 
 
 def forward(z: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Planes]:
@@ -163,7 +200,7 @@ class _Loops:
 
 
 def _loops() -> _Loops:
-    from winnow.distill.engine import plane_loops as loops
+    from winnow.models.engine import plane_loops as loops
     from winnow.select.engine.compiled import use
 
     use(torch.get_num_threads())
