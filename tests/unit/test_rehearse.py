@@ -236,13 +236,20 @@ def test_trainings_that_cost_the_same_are_one_case() -> None:
     assert len(set(others)) == len(others)
 
 
-def test_activations_grow_up_to_a_batch_and_outputs_beyond() -> None:
-    seen = Fit(((4, 1e9), (16, 1.012e9), (64, 1.06e9)))
-    whole = memory_in_batches(seen, 512, 0.0)
-    assert whole == pytest.approx(1e9 + 508e6)
-    assert memory_in_batches(seen, 50_000, 1e8) == whole + 2e8
-    longer = Fit((*seen.points, (1024, 1.2e9)))
-    assert memory_in_batches(longer, 50_000, 1e8) == longer.at(50_000), "as it was seen to grow"
+def test_activations_grow_up_to_a_batch_and_what_is_kept_beyond() -> None:
+    seen = Fit(((4, 1.004e9), (16, 1.016e9), (64, 1.064e9)))
+    assert memory_in_batches(seen, 512, 0.0) == pytest.approx(1.512e9)
+    assert memory_in_batches(seen, 50_000, 0.0) == pytest.approx(1.512e9)
+    assert memory_in_batches(seen, 50_000, 1e4) == pytest.approx(1.512e9 + (50_000 - 512) * 1e4)
+    longer = Fit((*seen.points, (256, 1.256e9), (1024, 1.5632e9)))  # 1e5 bytes are kept of an image
+    assert memory_in_batches(longer, 50_000, 0.0) == pytest.approx(1.512e9 + (50_000 - 512) * 1e5, rel=1e-3)
+    once = Fit(((4, 1e9),))
+    assert memory_in_batches(once, 1004, 1e4) == pytest.approx(1e9 + 1e7)
+
+
+def test_noise_of_small_runs_is_not_multiplied_beyond_a_batch() -> None:
+    seen = Fit(((4, 0.993e9), (16, 0.994e9), (64, 1.026e9)))  # exponents of its last points say 9 GB at 5,000
+    assert memory_in_batches(seen, 5000, 1e4) < 1.5e9
 
 
 def test_what_takes_too_long_to_grow_takes_time_by_the_example(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import nnls
 
 from winnow.distill.engine.real import VALIDATION
 from winnow.plan.specs import (
@@ -43,13 +44,20 @@ PUBLISHED_BYTES, DECODED_S = 1.2e5, 8e-3
 SHARDED_PAIR_S, SHARDED_PAIR_BYTES, SHARDED_PAIR_MEMORY, SAMPLED_S = 2e-5, 150.0, 1000.0, 60.0
 
 
-def memory_in_batches(memory: Fit, n: int, outputs: float) -> float:
-    """Return the memory of passing n images through a model, where that was seen for fewer than a batch.
+def memory_in_batches(memory: Fit, n: int, row: float) -> float:
+    """Return the memory of passing n images through a model, from runs of a few sizes.
 
-    Beyond a batch only the outputs grow, in bytes, which are there twice while their parts are put together.
+    Up to a batch every image adds its activations; beyond, and this is fitted where it was seen, what is kept
+    of it: at least its pixels and twice its outputs, `row` bytes, while their parts are put together. One run
+    alone does not tell what an image adds.
     """
-    seen = memory.points[-1][0]
-    return memory.at(n) if n <= BATCH or seen >= BATCH else memory.at(BATCH) + 2 * outputs
+    sizes, values = np.array(memory.points).T
+    if len(sizes) == 1:
+        return float(values[0] + row * (n - sizes[0]))
+    rest = values - row * sizes
+    terms = np.stack([np.ones_like(sizes), np.minimum(sizes, BATCH), np.maximum(sizes - BATCH, 0)], axis=1)
+    (base, active, kept), _ = nnls(terms, np.maximum(rest, 0))
+    return float(base + active * min(n, BATCH) + kept * max(n - BATCH, 0) + row * n)
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,8 @@ class Forecaster:
         if isinstance(spec, SignalSpec) and loads_models(spec.signal):
             proxy = self.book.measures.train[self.book.train_key(self.book.proxies(spec)[0])]
             each, how = each * self._forward(proxy) / proxy.forward_s, proxy.how
-            host = memory_in_batches(measure.memory, n, files)
+            kept = self.book.held(spec.data) + 2 * files
+            host = memory_in_batches(measure.memory, n, kept / n)
         if isinstance(spec, SelectSpec):
             host = min(host, self.book.measures.starts[spec.stage].memory + SELECTION_LIMIT)
         if isinstance(spec, EvaluateSpec) and encodes(spec.protocol):
