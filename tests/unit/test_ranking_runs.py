@@ -224,6 +224,8 @@ def test_units_are_seen_and_a_set_that_does_not_fit_is_refused(real: RealData) -
     assert torch.allclose(by_byte.images, by_share.images, atol=1e-6)
     for other in (pixels.float(), pixels.long()):
         assert torch.allclose(real.fitting(other, labels, "auto", "here").images, by_byte.images, atol=1e-6)
+    learned = real.fitting(pixels.float() - 3, labels, "pixels", "here").images
+    assert torch.allclose(learned, real.space((pixels.float() - 3) / 255), atol=1e-6)
     packed = real.fitting(pixels, labels, "auto", "here", factor=2)
     assert torch.equal(packed.images, unpacked(by_byte.images, 2))
     assert torch.equal(packed.labels, labels.repeat(4))

@@ -161,12 +161,13 @@ def _images(data: Dataset, split: str) -> Tensor:
 def pixels_of(images: Tensor, units: Units) -> Tensor | None:
     """Return images in [0, 1], or None for what networks see; `auto` looks at them.
 
-    Whole numbers, and values from 0 to far beyond what networks see, are pixels of 0 to 255.
+    Whole numbers, and values from 0 to far beyond what networks see, are pixels of 0 to 255; values that were
+    learned may leave this range, so that of what is said to be pixels the largest one alone decides.
     """
     if units == "network":
         return None
     low, high = float(images.min()), float(images.max())
-    if not images.is_floating_point() or (low >= 0 and high > BYTES):
+    if not images.is_floating_point() or (high > BYTES and (low >= 0 or units == "pixels")):
         return images.float() / 255
     return images if units == "pixels" or (low >= 0 and high <= 1) else None
 
