@@ -97,6 +97,13 @@ def code(stage):
     return signed(lambda wildcards: PLAN.code_with_plugins(stage, wildcards.id))
 
 
+def group(stage):
+    """On a cluster a training and its evaluations are one job, unless trainings span several nodes."""
+    submits = workflow.resource_settings.nodes is not None
+    spans_nodes = "mpi" in workflow.resource_settings.overwrite_resources.get("train", {})
+    return signed(lambda wildcards: PLAN.group(stage, wildcards.id)) if submits and not spans_nodes else None
+
+
 def scaled(base):
     return signed(lambda wildcards, attempt: base * attempt)
 

@@ -10,6 +10,8 @@ rule evaluate:
         f"{STORE}/benchmarks/evaluate/{{id}}.tsv"
     conda:
         CORE
+    group:
+        group("evaluate")
     threads: 1
     resources:
         mem_mb=scaled(6000),

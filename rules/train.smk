@@ -11,6 +11,8 @@ rule train:
         f"{STORE}/benchmarks/train/{{id}}.tsv"
     conda:
         CORE
+    group:
+        group("train")
     threads: 1
     resources:
         mem_mb=scaled(6000),

@@ -59,7 +59,7 @@ def cards_in_use(cluster: Cluster) -> list[tuple[str, str]]:
 def test_one_training_on_two_nodes(start: Start, tree: Tree, done_here: Tree) -> None:
     """Two processes, a node and a card each, give the training of one process within rounding."""
     over_two = ("gpu=2", "nodes=2", "tasks=2", "tasks_per_gpu=0", "mpi=srun", "mem_mb=1500")
-    run = start("--groups", "evaluate=cell", "--set-resources", *(f"train:{value}" for value in over_two))
+    run = start("--set-resources", *(f"train:{value}" for value in over_two))
     run.finishes()
     jobs = run.jobs("rule_train")
     assert [(job["state"], "[" in job["node"]) for job in jobs] == [("COMPLETED", True)] * 2, jobs

@@ -54,6 +54,14 @@ def test_suites_share_what_is_equal(demo: Tree) -> None:
     assert demo.planned() == set()
 
 
+def test_every_suite_plans_on_a_cluster(demo: Tree, tmp_path: Path) -> None:
+    """Snakemake refuses jobs that are grouped so that one waits for itself; on one machine nothing is grouped."""
+    fresh = demo.copy(tmp_path / "fresh", results=False)
+    done = fresh.snakemake("--dry-run", "--profile", "profiles/slurm")
+    assert done.returncode == 0, done.stdout
+    assert "Group job cell-digits" in done.stdout
+
+
 def test_a_supervised_training_by_hand_repeats_itself(demo: Tree, tmp_path: Path) -> None:
     folder = min((demo.store / "train").glob("digits-full-supervised-*"))
     spec = ("--spec", str(folder / "spec.json"), "--store", str(demo.store), "--threads", "1")

@@ -15,6 +15,7 @@ from winnow.plan.code import ROOT, code_digest, figure_options
 from winnow.plan.config import RESULTS, Config, load_config
 from winnow.plan.expand import expand
 from winnow.plan.graph import Graph, Node, cells_text
+from winnow.plan.groups import grouped
 from winnow.plan.specs import PrepareSpec, Ref
 from winnow.plan.suite import Suite, load_suite
 from winnow.plan.yamlfile import load_yaml
@@ -67,6 +68,14 @@ class Plan:
     def code_with_plugins(self, stage: str, identity: str) -> str:
         """Return a job's `--code`: the digest and the plugins it covers, by which the job checks it."""
         return f"{self.code(stage, identity)}:{','.join(self.plugins(stage, identity))}"
+
+    def group(self, stage: str, identity: str) -> str | None:
+        """Return the name that jobs share which a cluster runs as one job."""
+        return self._groups.get(f"{stage}/{identity}")
+
+    @cached_property
+    def _groups(self) -> dict[Ref, str]:
+        return grouped(self.graph)
 
     def identity(self, reference: Ref, content: Callable[[Ref], str]) -> dict[str, str]:
         """Return what an artefact must be made from, as its manifest states it.
