@@ -8,10 +8,10 @@ rule evaluate:
         f"{STORE}/logs/evaluate/{{id}}.log",
     benchmark:
         f"{STORE}/benchmarks/evaluate/{{id}}.tsv"
-    conda:
-        CORE
     group:
         group("evaluate")
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(6000),

@@ -9,10 +9,10 @@ rule train:
         f"{STORE}/logs/train/{{id}}.log",
     benchmark:
         f"{STORE}/benchmarks/train/{{id}}.tsv"
-    conda:
-        CORE
     group:
         group("train")
+    conda:
+        CORE
     threads: 1
     resources:
         mem_mb=scaled(6000),

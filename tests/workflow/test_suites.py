@@ -55,7 +55,7 @@ def test_suites_share_what_is_equal(demo: Tree) -> None:
 
 
 def test_every_suite_plans_on_a_cluster(demo: Tree, tmp_path: Path) -> None:
-    """Snakemake refuses jobs that are grouped so that one waits for itself; on one machine nothing is grouped."""
+    """Snakemake refuses groups of which one waits for itself; on one machine it groups nothing."""
     fresh = demo.copy(tmp_path / "fresh", results=False)
     done = fresh.snakemake("--dry-run", "--profile", "profiles/slurm")
     assert done.returncode == 0, done.stdout
