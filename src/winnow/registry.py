@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -128,10 +129,14 @@ def names(room: str) -> list[str]:
 
 def modules(room: str) -> list[str]:
     """Return the names of all plugins of a room, none of which is imported for this."""
-    package = importlib.import_module(f"winnow.{room}")
-    return [
-        m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_") and not m.ispkg
-    ]
+    return list(_listed(tuple(importlib.import_module(f"winnow.{room}").__path__)))
+
+
+@cache
+def _listed(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Look at the folders once: a plan asks for each of its arms."""
+    found = pkgutil.iter_modules(folders)
+    return tuple(m.name for m in found if not m.name.startswith("_") and not m.ispkg)
 
 
 def _singular(room: str) -> str:
