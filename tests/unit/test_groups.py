@@ -6,6 +6,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
+from winnow.plan.code import ROOT
 from winnow.plan.graph import Graph
 from winnow.plan.groups import grouped
 from winnow.plan.plan import Plan, load_plan
@@ -14,7 +15,9 @@ from winnow.plan.specs import EvaluateSpec, Ref, TrainSpec
 
 @pytest.fixture(scope="module", params=["demo", "small", "paper"])
 def plan(request: pytest.FixtureRequest) -> Plan:
-    return load_plan({"scale": request.param}, check_sources=False)
+    suites = sorted(path.stem for path in (ROOT / "suites").glob("*.yaml"))
+    assert "distillation" in suites
+    return load_plan({"scale": request.param, "suites": suites}, check_sources=False)
 
 
 def in_order(graph: Graph, groups: dict[Ref, str]) -> list[str]:
