@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from winnow import registry
@@ -29,6 +29,8 @@ class Trainings:
     grid: Grid
     arm: Arm
     where: str
+    _settings: dict[Key, Training] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _trainers: dict[Key, Plugged] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     # -- settings -------------------------------------------------------------------------------
 
@@ -38,7 +40,9 @@ class Trainings:
         base: Training = getattr(self.grid.scale, key)
         if not own:
             return base
-        return validate(Training, merged(base.model_dump(), own), self.where, at=key)
+        if key not in self._settings:
+            self._settings[key] = validate(Training, merged(base.model_dump(), own), self.where, at=key)
+        return self._settings[key]
 
     def place(self, key: Key) -> str:
         """Return where in the suite a mistake in these settings is looked for."""
@@ -55,8 +59,10 @@ class Trainings:
         return registry.load("train", self.settings(key).trainer.name, f"{self.place(key)}.trainer.name")
 
     def plugged_trainer(self, key: Key) -> Plugged:
-        params = self.settings(key).trainer.params
-        return plugged(self.trainer(key), params, f"{self.place(key)}.trainer.params")
+        if key not in self._trainers:
+            params = self.settings(key).trainer.params
+            self._trainers[key] = plugged(self.trainer(key), params, f"{self.place(key)}.trainer.params")
+        return self._trainers[key]
 
     def trainer_needs(self, key: Key) -> registry.Signals:
         trainer = self.trainer(key)
