@@ -16,7 +16,7 @@ from tree import Tree, broken_artefacts
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-SUITES = os.environ.get("WINNOW_CLUSTER_SUITES", "useful, noise, clipcov, mkdt")
+SUITES = os.environ.get("WINNOW_CLUSTER_SUITES", "noise, clipcov, mkdt, distillation")
 
 
 def test_the_demo_on_the_cluster(cluster: Cluster, demo: Tree, tmp_path: Path) -> None:
@@ -35,7 +35,8 @@ def test_the_demo_on_the_cluster(cluster: Cluster, demo: Tree, tmp_path: Path) -
     assert len({job["node"] for job in jobs}) == len(cluster.nodes)
     rules = [re.sub(r"^(rule_[a-z]+).*", r"\1", job["comment"]) for job in jobs]
     print({rule: rules.count(rule) for rule in sorted(set(rules))}, text.splitlines()[-1])
-    assert set(rules) == {"rule_prepare", "rule_cell", "rule_signals", "rule_selection", "rule_distill"}
+    kinds = ("prepare", "train", "cell", "signals", "selection", "distill", "evaluate")
+    assert set(rules) == {f"rule_{kind}" for kind in kinds}
 
 
 def test_nothing_but_loopback_can_be_reached(cluster: Cluster) -> None:
