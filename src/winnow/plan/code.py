@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def _parse(path: Path) -> ast.Module:
 def _imports(path: Path) -> tuple[str, ...]:
     """First-party modules that a file imports, wherever the import stands, packages included."""
     found: set[str] = set()
-    for node in ast.walk(_parse(path)):
+    for node in _statements(_parse(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -107,8 +108,18 @@ def _tree_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield a tree's statements, wherever they stand; most nodes are expressions, which hold none."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        for within in ("body", "orelse", "finalbody", "handlers", "cases"):
+            pending.extend(getattr(node, within, ()))
+
+
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if (
