@@ -1,6 +1,7 @@
 """The demo on the cluster gives, number by number, what it gives on one machine.
 
-Four suites have every kind of job between them; `WINNOW_CLUSTER_SUITES=all` runs them all, in a quarter of an hour.
+Four suites have every kind of job between them; `WINNOW_CLUSTER_SUITES=all` runs them all, in a quarter of
+an hour.
 """
 
 from __future__ import annotations
