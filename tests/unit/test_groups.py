@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
@@ -67,3 +67,6 @@ def test_a_teacher_and_its_students_are_jobs_of_their_own() -> None:
     pairs = [(student, teacher) for student, teachers in taught.items() for teacher in teachers]
     assert pairs
     assert all(groups[student] != groups.get(teacher) for student, teacher in pairs)
+    touching = [ref for ref, node in graph.nodes.items() if isinstance(node.spec, TrainSpec | EvaluateSpec)]
+    with pytest.raises(CycleError):
+        in_order(graph, dict.fromkeys(touching, "cell"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from plan_inputs import CONFIG, DATASETS, ROOT, SUITE, change, copy_inputs, read, write
 
+from winnow.plan import code
 from winnow.plan.grid import round_half_up
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.specs import PrepareSpec, SelectSpec, TrainSpec
@@ -413,6 +415,19 @@ def test_comments_and_docstrings_change_no_digest(clone: Path, before: dict[str,
     quiet = re.sub(r'"""(?=\w)', '"""Once more: ', text).replace("\n\n\n", "\n\n\n# A remark.\n")
     assert quiet.count("Once more") >= 2 and quiet.count("# A remark") >= 2
     assert changed(clone, before, SHARED, quiet) == set()
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    """Statements are walked alone; a walk over all nodes finds no import that they miss."""
+    nested = ast.parse(
+        "try: import a\nexcept E:\n if x: import b\n else: import c\nelse: import d\nfinally: import e\n"
+        "match x:\n case 1:\n  with f:\n   import g\nclass H:\n async def i(s):\n  for j in k: import l"
+    )
+    trees = [nested, *(ast.parse(path.read_text()) for path in (ROOT / "src").rglob("*.py"))]
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    for tree in trees:
+        found = {node for node in code._statements(tree) if isinstance(node, kinds)}
+        assert found == {node for node in ast.walk(tree) if isinstance(node, kinds)}
 
 
 @pytest.mark.parametrize(
