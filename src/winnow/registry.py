@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from winnow.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from winnow.plan.catalogue import DatasetEntry
 
 ROOMS = ("select", "distill", "signals", "train", "models", "evaluate")
 
@@ -29,6 +32,7 @@ class Params(BaseModel):
 
 
 Signals = Mapping[str, Mapping[str, Any]]
+Metrics = Callable[[Any, "DatasetEntry", Mapping[str, "DatasetEntry"]], Collection[str]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -48,6 +52,7 @@ class Plugin:
     resamples: bool
     groups: Callable[[Any, int], int] | None
     version: int
+    metrics: Metrics | None
 
     @property
     def default_variant(self) -> str:
@@ -72,6 +77,7 @@ def plugin(
     resamples: bool = False,
     groups: Callable[[Any, int], int] | None = None,
     version: int = 1,
+    metrics: Metrics | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function under its module's name.
 
@@ -81,7 +87,8 @@ def plugin(
     takes the whole pool (fraction 1) and decides how often, or how much, each example counts.
     groups: of a signal that divides the pool, into how many at most, for given parameters and classes of the
     dataset: on stand-ins, an untrained model finds fewer. version: of a protocol's metrics; raise it with
-    every fix.
+    every fix. metrics: the names of all that a protocol may measure, for given parameters, dataset and
+    datasets of `transfer`; without it a suite that ranks by another one is found out only at its end.
     """
 
     def register(function: Function) -> Function:
@@ -100,6 +107,7 @@ def plugin(
             resamples,
             groups,
             version,
+            metrics,
         )
         return function
 

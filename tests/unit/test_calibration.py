@@ -74,4 +74,11 @@ def test_scaling_helps_an_overconfident_network_and_accuracy_stays(tmp_path: Pat
     assert found["test_ece_scaled"][0] < 0.05 < found["test_ece"][0]
     assert found["temperature"] == (pytest.approx(5, rel=0.15), 2000)
     Data.splits = ("train", "test")
-    assert "temperature" not in evaluate(CalibratedAccuracyParams(), View())  # type: ignore[arg-type]
+    crossed = evaluate(CalibratedAccuracyParams(), View())  # type: ignore[arg-type]
+    assert crossed["temperature"] == (pytest.approx(5, rel=0.15), len(labels["test"]))
+    assert crossed["test_ece_scaled"][0] < 0.05
+
+    odd = np.where(np.arange(len(labels["test"])) % 2 == 1, 3.0, 1.0)
+    np.save(tmp_path / "test_logits.npy", np.load(tmp_path / "test_logits.npy") * odd[:, None])
+    worse = evaluate(CalibratedAccuracyParams(), View())["test_ece_scaled"][0]  # type: ignore[arg-type]
+    assert worse > 0.1, "a half is scaled by what the other half needs, never by its own labels"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from safetensors.torch import load_file
 
 from winnow import registry
 from winnow.errors import UserError
+from winnow.evaluate.engine.run import _Encoders
 from winnow.models.engine.towers import LARGEST_SCALE, build_towers
+from winnow.train.engine import image_text
 from winnow.train.engine.image_text import Pairs, class_features, decaying, text_features
 from winnow.train.engine.loop import Loop
 
@@ -185,6 +188,47 @@ def test_each_step_draws_one_of_an_images_captions(tmp_path: Path) -> None:
     is_first = (seen[0] == first).all(dim=1)
     assert (is_first | (seen[0] == last).all(dim=1)).all()
     assert is_first[1::2].all() and 0 < is_first[::2].sum() < 20
+
+
+LONG = "a man in a red shirt rides a bicycle down a hill past two dogs that are asleep in the sun"
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_captions_that_are_cut_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], shards: bool
+) -> None:
+    captions = [[f"{row} short", *([LONG] if row % 3 == 0 else [])] for row in range(90)]
+    images = make_task(tmp_path / "task", **TOWERS).pixels.permute(0, 2, 3, 1).numpy()
+    params = {"precision": "fp32", "workers": 0}
+    plugin = registry.load("train", "clip", "test")
+    for context, told in ((None, True), (22, True), (23, False)):
+        model = {"architecture": "tiny-vit"} | ({} if context is None else {"context": context})
+        changes: dict[str, Any] = {"captions": lambda: captions, "label": "x s0"}
+        changes |= {"images": Elsewhere(images)} if shards else {}
+        task = make_task(tmp_path / str(context), **TOWERS | {"model_params": model} | changes)
+        facts = plugin.function(plugin.params(**params), task)
+        found = capsys.readouterr().err
+        assert facts["captions_cut"] == ("0.250" if told else "0.000")
+        assert ("x s0: warning: 25.0% of 120 captions looked at are cut" in found) == told
+        assert ("the longest has 23" in found and "{context: 23}" in found) == told
+
+
+def test_texts_of_a_retrieval_that_are_cut_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    job = SimpleNamespace(output=Path("evaluate/some-id"), device="cpu")
+    encoders = _Encoders(cast(Any, job), cast(Any, None), Path("model"), 2)
+    encoders.__dict__["towers"] = towers().eval()
+    assert encoders.texts(CAPTIONS).shape == (4, 64) and capsys.readouterr().err == ""
+    encoders.texts([*CAPTIONS, f"{LONG} beside {LONG}"])
+    assert "some-id s2: warning: 20.0% of 5 captions looked at are cut" in capsys.readouterr().err
+
+
+def test_of_many_captions_some_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_text, "LOOKED_AT", 10)
+    read = towers().read
+    asked = list[str]()
+    monkeypatch.setattr(read, "encode", lambda text: asked.append(text) or [0])
+    assert image_text.share_cut(read, [[str(row)] for row in range(1000)], "x") == 0
+    assert asked == ["0", "111", "222", "333", "444", "555", "666", "777", "888", "999"]
 
 
 class Elsewhere:

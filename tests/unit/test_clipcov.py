@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
-from winnow.select.clipcov import ClipCovParams, select
+from winnow.select import clip_score, random
+from winnow.select.clipcov import VARIANTS, ClipCovParams, select
 from winnow.select.engine.cross_covariance import merge_by_value
 from winnow.select.engine.subset import Subset, View
 
 
 def make_view(n: int, classes: int, seed: int, d: int = 6, memory_gb: float = 2.0) -> View:
-    random = np.random.default_rng(seed)
-    images = unit(random.normal(size=(n, d)))
-    texts = unit(images + 0.7 * random.normal(size=(n, d)))
+    rng = np.random.default_rng(seed)
+    images = unit(rng.normal(size=(n, d)))
+    texts = unit(images + 0.7 * rng.normal(size=(n, d)))
     signals = {
         "embeddings": images.astype(np.float32),
         "text_embeddings": texts.astype(np.float32),
-        "latent_classes": random.integers(classes, size=n),
-        "label_similarity": random.uniform(0, 0.5, n).astype(np.float32),
+        "latent_classes": rng.integers(classes, size=n),
+        "label_similarity": rng.uniform(0, 0.5, n).astype(np.float32),
     }
     return View(n, np.full(n, -1), signals, memory_gb=memory_gb)
 
@@ -132,6 +134,96 @@ def test_without_a_threshold_negative_similarities_count() -> None:
     view = make_view(60, 2, 5)
     found = run(view, period=1, threshold=None).index.tolist()
     assert found == Reference(view, cut=False).picks(view.n, 1, over_all=False)
+
+
+@pytest.mark.parametrize("term", ["cross", "self_similarity", "label", "centre"])
+def test_one_term_alone_ranks_by_its_formula(term: str) -> None:
+    view = make_view(150, 4, 7)
+    images, texts, latent = (
+        np.asarray(view.signals[name], float) for name in ("embeddings", "text_embeddings", "latent_classes")
+    )
+    own = latent[:, None] == latent
+    similar = np.maximum(images @ texts.T, 0)
+    classes = np.unique(latent)
+    image_means, text_means = (
+        np.stack([rows[latent == k].mean(0) for k in classes]) for rows in (images, texts)
+    )
+    other = (classes != latent[:, None]) / (len(classes) - 1)
+    worth = {
+        "cross": ((similar + similar.T) * own).sum(1) / own.sum(1),
+        "self_similarity": (images * texts).sum(1),
+        "label": view.signals["label_similarity"].astype(float),
+        "centre": -((texts @ image_means.T + images @ text_means.T) * other).sum(1),
+    }[term]
+    weights = {name: float(name == term) for name in ("cross", "self_similarity", "label", "centre")}
+    variant = VARIANTS.get(f"top_{term}", {**weights, "period": None})  # of the score alone: clip_score
+    chosen = run(view, 40, **variant)
+    assert chosen.index.tolist() == np.argsort(-worth)[:40].tolist()
+    assert chosen.score is not None
+    np.testing.assert_allclose(chosen.score.values, worth, rtol=1e-4, atol=1e-6)
+
+
+def test_the_best_by_the_score_alone_are_those_of_clip_score() -> None:
+    view = make_view(150, 4, 7)
+    alone = run(view, 40, period=None, cross=0.0, label=0.0, centre=0.0).index
+    found = clip_score.select(view, 40, np.random.default_rng(0), clip_score.ClipScoreParams()).index
+    assert alone.tolist() == found.tolist()
+
+
+def test_random_in_quotas_has_the_classes_of_clipcov_at_every_size_and_other_members() -> None:
+    view = make_view(400, 6, 11)
+    latent = view.signals["latent_classes"]
+    picked, drawn = run(view).index, run(view, members="random").index
+    assert (latent[picked] == latent[drawn]).all(), "place by place, so every prefix has the same counts"
+    counts = np.bincount(latent[drawn[:100]], minlength=6)
+    assert counts.tolist() == np.bincount(latent[picked[:100]], minlength=6).tolist()
+    proportional = random.select(
+        view, 100, np.random.default_rng(0), random.RandomParams(quotas="latent_classes")
+    ).index
+    assert counts.tolist() != np.bincount(latent[proportional], minlength=6).tolist()
+    assert sorted(drawn) == list(range(400))
+    assert run(view, 100, members="random").index.tolist() == drawn[:100].tolist()
+
+
+def test_random_in_quotas_draws_every_member_of_a_class_as_often() -> None:
+    view = make_view(60, 3, 12)
+    latent, params = view.signals["latent_classes"], ClipCovParams(members="random")
+    times, draws = np.zeros(60), 400
+    for seed in range(draws):
+        chosen = select(view, 30, np.random.default_rng(seed), params)
+        assert chosen.score is None
+        times[chosen.index] += 1
+    counts = np.bincount(latent[run(view, 30).index], minlength=3)
+    expected = (counts / np.bincount(latent))[latent]
+    assert np.abs(times / draws - expected).max() < 4 * 0.5 / np.sqrt(draws)
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"period": 5, "over_all": True}, {"period": None}, {"members": "random"}]
+)
+def test_the_facts_have_the_class_histogram(params: dict[str, Any]) -> None:
+    view = make_view(200, 4, 13)
+    latent = view.signals["latent_classes"]
+    whole, part = run(view, **params), run(view, 40, **params)
+    assert list(whole.facts["pairs_per_class"]) == ["10", "20", "40", "100", "200"]
+    assert list(part.facts["pairs_per_class"]) == ["40"]
+    expected = np.bincount(latent[part.index], minlength=4).tolist()
+    assert whole.facts["pairs_per_class"]["40"] == part.facts["pairs_per_class"]["40"] == expected
+    assert whole.facts["pairs_per_class"]["200"] == np.bincount(latent).tolist()
+
+
+def test_of_many_classes_the_facts_have_quartiles() -> None:
+    view = make_view(600, 1000, 14)
+    sizes = np.bincount(view.signals["latent_classes"])
+    found = run(view, 150).facts["pairs_per_class"]["150"]
+    counts = np.bincount(view.signals["latent_classes"][run(view, 150).index], minlength=len(sizes))[
+        sizes > 0
+    ]
+    assert found == {
+        "quartiles": np.quantile(counts, (0, 0.25, 0.5, 0.75, 1)).tolist(),
+        "empty": (counts == 0).sum(),
+    }
+    assert len(json.dumps(run(view).facts)) < 1000
 
 
 def test_the_scaled_period_keeps_the_releases_charges_per_class() -> None:

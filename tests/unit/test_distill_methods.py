@@ -316,6 +316,8 @@ def test_the_window_of_epochs_grows_evenly() -> None:
     params = TrajectoryParams(iterations=11, first_max_start=2, max_start=12)
     assert [trajectories.latest(params, step) for step in (0, 5, 10)] == [2, 7, 12]
     assert trajectories.latest(TrajectoryParams(max_start=9), 3) == 9
+    early = TrajectoryParams(iterations=100, first_max_start=2, max_start=12, grow_until=11)
+    assert [trajectories.latest(early, step) for step in (0, 5, 10, 11, 99)] == [2, 7, 12, 12, 12]
     with pytest.raises(ValueError, match="min_start"):
         TrajectoryParams(min_start=15)
 

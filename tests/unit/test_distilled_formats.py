@@ -46,6 +46,8 @@ def save(path: Path, content: Any) -> Path:
         lambda x, y: (x, y),
         lambda x, y: [x, y],
         lambda x, y: (x, y, torch.tensor(0.02)),
+        lambda x, y: (x, y, torch.tensor([0.02])),
+        lambda x, y: [list(x), y],
         lambda x, y: {"data": [x, y]},
         lambda x, y: {"images": x, "labels": y, "args": argparse.Namespace(ipc=2, lr=np.float32(0.1))},
         lambda x, y: {"data": [[x, y]], "accs_all_exps": {"ConvNet": [np.float64(48.9), 49.0]}},
@@ -177,6 +179,11 @@ def test_labels_hard_soft_and_logits() -> None:
     hard, soft = split_labels(torch.tensor([[-1.0, 3.0, 0.0]]), 3, "here")
     assert soft is not None and soft.sum().item() == pytest.approx(1) and hard.tolist() == [1]
     assert split_labels(torch.eye(3), 3, "here")[1] is None, "one-hot rows are hard labels"
+    shares = torch.randn(20, 3).softmax(1)
+    for stored in (shares.bfloat16(), (shares * 100).round() / 100):
+        _, soft = split_labels(stored, 3, "here")
+        assert soft is not None and torch.allclose(soft, shares, atol=0.02), "shares with few digits"
+        assert torch.allclose(soft.sum(1), torch.ones(20))
     for wrong in (torch.tensor([0.5]), torch.tensor([3]), torch.zeros(2, 4), torch.full((1, 3), torch.nan)):
         with pytest.raises(UserError):
             split_labels(wrong, 3, "here")
@@ -192,6 +199,7 @@ def test_a_set_of_ours_survives_being_written(tmp_path: Path) -> None:
     assert found.step_size == pytest.approx(0.03)
     assert found.bytes_of_labels == 6 * 8 + 6 * 3 * 4
     assert torch.equal(read(tmp_path / "synthetic.safetensors")[1], soft), "ranked with what it learned"
+    assert read_rate(tmp_path / "synthetic.safetensors") == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +210,7 @@ def test_a_set_of_ours_survives_being_written(tmp_path: Path) -> None:
         0.02,
         {"images": torch.zeros(2, 3, 8, 8), "syn_lr": torch.tensor(0.02)},
         (torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.tensor(0.02)),
+        (torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.tensor([0.02])),
     ],
 )
 def test_a_learned_step_size_in_each_form(tmp_path: Path, content: Any) -> None:

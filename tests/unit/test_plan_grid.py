@@ -11,10 +11,12 @@ import yaml
 from plan_inputs import CONFIG, ROOT, change, copy_inputs, read
 
 from winnow.errors import UserError
+from winnow.plan.estimate import split_sizes
 from winnow.plan.graph import Cell
 from winnow.plan.plan import Plan, load_plan
 from winnow.plan.specs import EvaluateSpec, PrepareSpec, SignalSpec, TrainSpec
 from winnow.plan.suite import merged
+from winnow.train.engine.task import steps_per_epoch
 
 SUITE = """
 name: toy
@@ -195,6 +197,9 @@ def test_signals_that_need_a_validation_split_ask_for_it(tree: Path, arm: str, a
         ("scales/demo/datasets/digits_300/dataset", "digits", "needs clean labels"),
         ("scales/demo/defaults/arm_fractions", {"hard": [0.25]}, "arm 'hard' has no share"),
         ("scales/demo/defaults/arm_fractions", {"hrad": [0.5]}, "Did you mean 'hard'"),
+        ("scales/demo/defaults/arm_trainings", {"othr": {"training": {}}}, "Did you mean 'other'"),
+        ("scales/demo/defaults/arm_trainings", {"other": {"trainng": {}}}, "trainng"),
+        ("scales/demo/defaults/arm_trainings", {"other": {"training": {"epoch": 1}}}, "epoch"),
         ("scales/demo/defaults/holdout", 5000, "holdout: 5000 examples"),
         ("arms/hard/method", "forgetting", "record: true"),
         ("scales/demo/defaults/proxy/trainer", {"name": "simclr"}, "'simclr' learns no labels.*`supervised`"),
@@ -210,6 +215,22 @@ def test_mistakes_name_the_key(tree: Path, keys: str, value: Any, message: str) 
     with pytest.raises(UserError, match=message) as found:
         plan(tree)
     assert "toy.yaml" in str(found.value)
+
+
+def test_an_arm_has_other_settings_at_one_scale(tree: Path) -> None:
+    path = tree / "suites/toy.yaml"
+    own = {"sharp": {"training": {"epochs": 7}}, "other": {"training": {"model": {"name": "linear"}}}}
+    change(path, "scales/demo/datasets/digits_300/arm_trainings", own)
+    found = {}
+    planned = plan(tree)
+    for cell in planned.graph.cells["toy"]:
+        spec = planned.graph.nodes[cell.train].spec
+        assert isinstance(spec, TrainSpec)
+        optimiser = spec.trainer.params["optimiser"]
+        found[cell.dataset, cell.arm] = (spec.epochs, spec.model.name, optimiser)
+    assert found["digits_300", "sharp"] == (7, "mlp", "sam"), "laid over what the arm has of its own"
+    assert found["digits_noisy", "sharp"] == (3, "mlp", "sam")
+    assert found["digits_300", "other"][1] == "linear" and found["digits_noisy", "other"][1] == "convnet"
 
 
 def test_a_figure_whose_baseline_is_not_run_is_refused_before_all_is_computed(tree: Path) -> None:
@@ -258,7 +279,100 @@ def test_data_without_classes_are_refused_by_what_needs_them(tree: Path) -> None
         plan(tree)
     named = {"latent_classes": {"names": "imagenet"}, "label_similarity": {"names": "imagenet"}}
     change(path, "scales/demo/defaults/signals", named)
+    change(path, "metric", "image_to_text_recall_at_1")
     assert plan(tree)
+
+
+CAPTIONED = """
+name: toy
+title: Toy
+question: Is what it ranks by measured?
+source: {paper: none}
+metric: zero_shot_accuracy
+arms: {full: {label: all, role: reference, method: full}}
+scales:
+  demo:
+    defaults:
+      fractions: {epochs: [0.5]}
+      seeds: 1
+      proxy: &clip {trainer: {name: clip}, model: {name: clip}, epochs: 1, batch_size: 8}
+      training: *clip
+      evaluation: {name: zero_shot, params: {recall: [1]}}
+    datasets:
+      digit_captions: {}
+figures:
+  - {figure: accuracy_vs_fraction, options: {metric: zero_shot_accuracy}}
+"""
+
+
+def test_a_metric_that_is_measured_nowhere_is_refused_before_all_is_computed(tree: Path) -> None:
+    path = tree / "suites/toy.yaml"
+    path.write_text(CAPTIONED)
+    assert plan(tree)
+    change(tree / "datasets.yaml", "digit_captions/classes", [])
+    accepted = r"no classes in digit_captions. Accepted: image_to_text_recall_at_1, text_to_image_recall_at_1"
+    with pytest.raises(UserError, match=rf"toy\.yaml: metric: 'zero_shot_accuracy' .*{accepted}"):
+        plan(tree)
+    change(path, "metric", "image_to_text_recall_at_1")
+    figure = r"figures: accuracy_vs_fraction: options\.metric: 'zero_shot_accuracy'"
+    with pytest.raises(UserError, match=rf"toy\.yaml: {figure} .*{accepted}"):
+        plan(tree)
+    change(path, "figures/0/options/metric", "text_to_image_recall_at_1")
+    assert plan(tree)
+    change(path, "scales/demo/datasets/coloured_digits_full", {})
+    change(path, "metric", "zero_shot_accuracy")
+    assert plan(tree), "another dataset of the scale has classes"
+
+
+def test_a_metric_is_not_judged_where_a_protocol_does_not_declare_its_own(tree: Path) -> None:
+    change(tree / "suites/toy.yaml", "metric", "anything")
+    assert plan(tree)
+
+
+def clipcov(tree: Path, scale: str) -> Plan:
+    """Return the plan of the suite clipcov, wherever its data are."""
+    shutil.copy(ROOT / "suites/clipcov.yaml", tree / "suites/clipcov.yaml")
+    settings = read(tree / CONFIG) | {"suites": ["clipcov"], "scale": scale}
+    return load_plan(settings, root=tree, check_sources=False)
+
+
+def proxies_of(planned: Plan, arm: str, dataset: str) -> list[TrainSpec]:
+    """Return the models that an arm of the suite clipcov selects by, at its first share."""
+    cell = next(c for c in planned.graph.cells["clipcov"] if (c.arm, c.dataset) == (arm, dataset))
+    found = [spec(planned, reference) for reference in cell.upstream]
+    return [one for one in found if isinstance(one, TrainSpec)]
+
+
+@pytest.mark.parametrize(
+    ("scale", "dataset", "heldout"), [("small", "products", 1.0), ("paper", "cc3m", 0.1)]
+)
+def test_c_rhos_model_of_held_out_pairs_takes_the_steps_of_the_proxy(
+    tree: Path, scale: str, dataset: str, heldout: float
+) -> None:
+    planned = clipcov(tree, scale)
+    held, early = proxies_of(planned, "c_rho", dataset)
+    (whole,) = proxies_of(planned, "clipcov_paper", dataset)
+    assert held.split == "validation" and early.split is None and whole.split is None
+
+    def steps(one: TrainSpec) -> int:
+        examples = split_sizes(spec(planned, one.data))[one.split or "train"]
+        return one.epochs * steps_per_epoch(one.steps_as or examples, one.batch_size, drop_last=True)
+
+    assert steps(held) == heldout * steps(whole)
+    assert early.steps_as is None and steps(early) == pytest.approx(0.2 * steps(whole), rel=0.3)
+
+
+def test_the_control_of_the_class_sizes_has_those_of_clipcov(tree: Path) -> None:
+    planned = clipcov(tree, "small")
+    chosen = {
+        cell.arm: spec(planned, cell.select)
+        for cell in planned.graph.cells["clipcov"]
+        if cell.dataset == "products" and cell.select and cell.fraction == 0.2
+    }
+    control, paper = chosen["random_quota"], chosen["clipcov_paper"]
+    assert control.method.name == "clipcov"
+    assert control.method.params == paper.method.params | {"members": "random"}
+    assert (control.signals, control.seeds, control.data) == (paper.signals, paper.seeds, paper.data)
 
 
 def test_settings_are_laid_over_each_other_by_key() -> None:

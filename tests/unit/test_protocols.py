@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -104,7 +104,10 @@ def test_the_end_that_is_not_kept_is_suspicious(tmp_path: Path, keep: str, sign:
 
 def test_an_order_ranks_where_there_is_no_score_and_a_subset_does_not(tmp_path: Path) -> None:
     selection(tmp_path, np.array([5, 4, 3, 2, 1, 0]))
-    assert measure("noise_detection", tmp_path, **noisy())["noise_average_precision"][0] == 1.0
+    whole = measure("noise_detection", tmp_path, **noisy())
+    assert whole["noise_average_precision"][0] == 1.0
+    declared = registry.load("evaluate", "noise_detection", "test").metrics
+    assert declared is not None and set(whole) == declared(Params(), cast(Any, None), {})
     selection(tmp_path, np.array([0, 5]))
     found = measure("noise_detection", tmp_path, **noisy())
     assert set(found) == {"noise_share", "noise_share_kept"} and found["noise_share_kept"][0] == 0.5

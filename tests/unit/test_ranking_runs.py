@@ -113,6 +113,41 @@ def test_the_set_of_all_real_images_recovers_everything(real: RealData, network:
     assert found["full"] == found["synthetic"]
 
 
+def test_small_images_in_one_count_once_and_are_trained_on_as_many(real: RealData, network: Network) -> None:
+    """Random subsets are as large as what is stored, and take the steps of what is shown."""
+    stored = two_each(real)
+    given = SyntheticSet(stored.images, stored.labels, factor=2)
+    recipe = RECIPE.model_copy(update={"epochs": 3, "batch_size": 20, "cutmix": 1.0})
+    options = Options(seeds=(0,), real=False, augmentation=True)
+    contest = Contest.about(given, real, recipe, network, options)
+    rows = list(train_arms(arms_of(False, options), contest))
+    found = {(row["data"], row["augmented"]): (row["examples"], row["steps"]) for row in rows}
+    assert set(found) == {
+        (data, augmented) for data in ("synthetic", "random") for augmented in (True, False)
+    }
+    for data, examples in (("synthetic", 80), ("random", 20)):
+        for augmented in (True, False):
+            assert found[data, augmented] == (examples, 3 * 4)
+
+
+def test_without_augmentation_nothing_is_mixed(
+    real: RealData, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def watched(examples: Examples, recipe: Recipe, *given: object) -> object:
+        seen[str(given[-1])] = (recipe.augment, recipe.cutmix)
+        return fit(examples, recipe, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("winnow.distill.engine.ranking.fit", watched)
+    recipe = RECIPE.model_copy(update={"epochs": 1, "cutmix": 1.0})
+    options = Options(seeds=(0,), real=False, augmentation=True)
+    contest = Contest.about(two_each(real), real, recipe, network, options)
+    list(train_arms(arms_of(False, options), contest))
+    plain = {value for name, value in seen.items() if "no augmentation" in name}
+    assert plain == {("", 0.0)} and len(set(seen.values())) == 2
+
+
 def test_arms_of_hard_and_soft_sets() -> None:
     assert list(map(str, arms_of(False, Options()))) == [
         "full, hard labels",
@@ -226,7 +261,11 @@ def test_units_are_seen_and_a_set_that_does_not_fit_is_refused(real: RealData) -
         assert torch.allclose(real.fitting(other, labels, "auto", "here").images, by_byte.images, atol=1e-6)
     learned = real.fitting(pixels.float() - 3, labels, "pixels", "here").images
     assert torch.allclose(learned, real.space((pixels.float() - 3) / 255), atol=1e-6)
-    packed = real.fitting(pixels, labels, "auto", "here", factor=2)
+    for most, beyond in ((1, 0.05), (255, 3.0)):
+        drifted = pixels.float() / 255 * (most + 2 * beyond) - beyond
+        found = real.fitting(drifted, labels, "auto", "here").images
+        assert torch.allclose(found, real.space(drifted / most), atol=1e-6), "pixels that were not clamped"
+    packed = real.fitting(pixels, labels, "auto", "here", factor=2).shown()
     assert torch.equal(packed.images, unpacked(by_byte.images, 2))
     assert torch.equal(packed.labels, labels.repeat(4))
     with pytest.raises(UserError, match="factor 3: images of 8 pixels"):
@@ -293,6 +332,22 @@ def test_the_command(given: Path, tmp_path: Path) -> None:
     other = rank("--synthetic", given, "--output", out, "--epochs", "6")
     assert other.returncode == 2 and "holds another ranking" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+def test_a_set_of_ours_is_ranked_as_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "synthetic.safetensors"
+    soft = (9.0 * torch.eye(10)).softmax(1)
+    SyntheticSet(torch.randn(10, 1, 8, 8), torch.arange(10), soft, 0.05, factor=2).save(own)
+    words = ("--synthetic", own, "--learned-rate", own, "--output", tmp_path / "out", "--seeds", "1")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", command("--no-full-data", *words))
+    runpy.run_path("scripts/rank.py")["main"]()
+    assert "10 images, each cut into 4, what networks saw" in capsys.readouterr().out
+    runs = pd.read_csv(tmp_path / "out" / "runs.csv")
+    assert dict(zip(runs["data"], runs["examples"], strict=True)) == {"synthetic": 40, "random": 10}
+    assert runs["lr"].tolist() == pytest.approx([0.05] * len(runs))
 
 
 @pytest.mark.parametrize(

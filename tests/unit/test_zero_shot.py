@@ -61,6 +61,11 @@ def test_a_model_that_says_the_same_of_everything_has_no_recall() -> None:
 saved: dict[str, np.ndarray] = {}
 
 
+def entry(*further: str, classes: int | None = None) -> Any:
+    """What the catalogue says of a dataset."""
+    return SimpleNamespace(splits=("train", *further), class_count=classes, kind="images")
+
+
 def view_of(**data: Any) -> EvaluationView:
     """A view whose encoder takes the mean colour, and whose classes are the three channels."""
 
@@ -98,6 +103,7 @@ def test_protocol_measures_splits_and_shifts() -> None:
         top=(2,), corruptions=("crop", "colour"), splits=("validation",), shifted=20
     )
     found = zero_shot.evaluate(params, view)
+    assert set(found) == zero_shot.metrics(params, entry("test", classes=3), {})
     assert found["zero_shot_accuracy"] == (1.0, 50)
     assert (saved["confusion.npy"] == np.diag(np.bincount(labels["test"], minlength=3))).all()
     expected = np.mean(np.where(np.arange(30) < 10, 0, labels["validation"]) == labels["validation"])
@@ -118,10 +124,13 @@ def test_other_datasets_are_resized_and_named_by_their_own_classes() -> None:
     view = view_of(
         name="x", splits=("train",), shape=(8, 8, 3), has_labels=lambda _: False, images=lambda _: large
     )
-    found = zero_shot.evaluate(zero_shot.ZeroShotParams(), replace(view, transfer={"other": other}))
+    params = zero_shot.ZeroShotParams(averages={"both": ("other", "other")})
+    found = zero_shot.evaluate(params, replace(view, transfer={"other": other}))
+    assert set(found) == zero_shot.metrics(params, entry(), {"other": entry("test", classes=3)})
     right = pytest.approx((9 + 1) / 12)
     assert found == {
         "other_zero_shot_accuracy": (right, 12),
+        "both_zero_shot_accuracy": (right, 2),
         "transfer_zero_shot_accuracy": (right, 1),
         "zero_shot_accuracy": (right, 1),
     }
@@ -145,9 +154,9 @@ def test_photographs_without_labels_are_measured_by_retrieval() -> None:
         seen.extend(asked)
         return np.eye(3)[[int(text[0]) % 3 for text in asked]]
 
-    found = zero_shot.evaluate(
-        zero_shot.ZeroShotParams(recall=(3,), corruptions=("blur",)), replace(view, encode_texts=texts)
-    )
+    params = zero_shot.ZeroShotParams(recall=(3,), corruptions=("blur",))
+    found = zero_shot.evaluate(params, replace(view, encode_texts=texts))
+    assert set(found) == zero_shot.metrics(params, entry("test"), {})
     assert len(seen) == 12 and set(found) == {"image_to_text_recall_at_3", "text_to_image_recall_at_3"}
     # Another image has the same colour: of four equal texts two are right, and of two equal images one.
     assert found["image_to_text_recall_at_3"] == (1.0, 6) and found["text_to_image_recall_at_3"] == (1.0, 12)

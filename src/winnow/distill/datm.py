@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 class DATMParams(TrajectoryParams):
     """The published settings of CIFAR-10 with 10 images per class."""
 
-    lr_images: float = Field(default=1000.0, gt=0)
+    iterations: int = Field(default=10_000, ge=1)
+    student_steps: int = Field(default=80, ge=1)
+    lr_images: float = Field(default=100.0, gt=0)
     lr_labels: float = Field(default=2.0, ge=0)
     momentum_labels: float | None = Field(default=0.9, ge=0, lt=1)
     labels: Literal["given", "experts"] = "experts"
     first_max_start: int | None = Field(default=10, ge=1)
+    grow_until: int | None = Field(default=1000, ge=1)
     max_start: int = Field(default=20, ge=1)
     skip_above: float | None = Field(default=1.0, gt=0)
 

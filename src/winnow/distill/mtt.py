@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MTTParams(TrajectoryParams):
-    """The published settings of CIFAR-10 with 10 images per class."""
+    """The published settings of CIFAR-10 with 10 images per class, not whitened."""
 
     lr_images: float = Field(default=1000.0, gt=0)
 

@@ -1,9 +1,10 @@
 """Accuracy, and how far a network's confidence is from it: the expected calibration error (ECE).
 
 ECE is the mean, over bins of equal width of the largest probability, of |accuracy - confidence|, weighted
-by how many test images fall into a bin. With a validation split it is measured again after the logits were
-divided by one temperature, which minimises the validation split's cross-entropy: networks that are trained
-on few images are overconfident, and a method is not worse for that alone.
+by how many test images fall into a bin. It is measured again after the logits were divided by one
+temperature, which minimises the cross-entropy of the validation split: networks that are trained on few
+images are overconfident, and a method is not worse for that alone. Without a validation split each half of
+the test images gets the temperature of the other half.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class CalibratedAccuracyParams(Params):
 
 @plugin(params=CalibratedAccuracyParams, source="Guo et al. 2017, arXiv 1706.04599, equations 3 and 9")
 def evaluate(params: CalibratedAccuracyParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
-    """Return accuracies, `test_ece`, and with a validation split `temperature` and `test_ece_scaled`."""
+    """Return accuracies, `test_ece`, `temperature` (of two, their geometric mean) and `test_ece_scaled`."""
     from winnow.evaluate import accuracy
 
     found = accuracy.evaluate(Params(), view)
@@ -33,10 +34,16 @@ def evaluate(params: CalibratedAccuracyParams, view: EvaluationView) -> dict[str
     found["test_ece"] = (calibration_error(logits, labels, params.bins), len(labels))
     if "validation" in view.data.splits:
         held, held_labels = _read(view, "validation")
-        temperature = best_temperature(held, held_labels)
-        found["temperature"] = (temperature, len(held_labels))
-        scaled = calibration_error(logits / temperature, labels, params.bins)
-        found["test_ece_scaled"] = (scaled, len(labels))
+        temperatures = np.array([best_temperature(held, held_labels)])
+        looked_at = len(held_labels)
+    else:
+        halves = [slice(other, None, 2) for other in (1, 0)]
+        temperatures = np.array([best_temperature(logits[half], labels[half]) for half in halves])
+        looked_at = len(labels)
+    own = temperatures[np.arange(len(labels)) % len(temperatures)]
+    scaled = calibration_error(logits / own[:, None], labels, params.bins)
+    found["temperature"] = (float(np.exp(np.log(temperatures).mean())), looked_at)
+    found["test_ece_scaled"] = (scaled, len(labels))
     return found
 
 

@@ -10,6 +10,7 @@ base rate). Equal scores count as one threshold. Methods never see the clean lab
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ from winnow.registry import Params, Signals, plugin
 if TYPE_CHECKING:
     from winnow.data.dataset import Dataset
     from winnow.evaluate.engine.view import EvaluationView
+    from winnow.plan.catalogue import DatasetEntry
 
 RECALLS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -28,7 +30,14 @@ def needs(_: Params) -> Signals:
     return {"selection": {}, "known_noise": {}}
 
 
-@plugin(needs=needs, source="Pleiss et al. 2020, arXiv 2001.10528, section 4")
+def metrics(params: Params, entry: DatasetEntry, transfer: Mapping[str, DatasetEntry]) -> set[str]:
+    """Return the names of what is measured: all of a full ranking, the two shares of any subset."""
+    ranking = {"average_precision", "roc_auc", "precision_at_true_count", "recall_at_true_count"}
+    ranking |= {f"precision_at_recall_{recall}" for recall in RECALLS}
+    return {"noise_share", "noise_share_kept"} | {f"noise_{name}" for name in ranking}
+
+
+@plugin(needs=needs, metrics=metrics, source="Pleiss et al. 2020, arXiv 2001.10528, section 4")
 def evaluate(params: Params, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return the share of wrong labels in pool and subset and, for full rankings, precision and recall."""
     import pandas as pd

@@ -10,7 +10,7 @@ and have the prompts of `templates`. Shifts are measured at every strength, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -22,9 +22,11 @@ from winnow.train.engine.options import TEMPLATES, Templates
 
 if TYPE_CHECKING:
     from winnow.evaluate.engine.view import EvaluationView
+    from winnow.plan.catalogue import DatasetEntry
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 STRENGTHS = (1, 2, 3, 4, 5)
+WAYS = ("image_to_text", "text_to_image")
 AT_ONCE = 1024
 
 
@@ -49,7 +51,35 @@ def needs(params: ZeroShotParams) -> Signals:
     return {"model": {"learned": "captions"}, "transfer": {"test_sets": True, "names": sorted(averaged)}}
 
 
-@plugin(params=ZeroShotParams, needs=needs, source="Radford et al. 2021, arXiv 2103.00020, section 3.1")
+def metrics(params: ZeroShotParams, entry: DatasetEntry, transfer: Mapping[str, DatasetEntry]) -> set[str]:
+    """Return the names of what is measured: without classes or a test split no accuracy of the data's own."""
+    found, is_tested = set[str](), "test" in entry.splits
+    for name, other in transfer.items():
+        whole = _names(f"{name}_zero_shot", params.top)
+        found |= whole if other.kind == "benchmark" else {f"{name}_zero_shot_accuracy"}
+    if transfer:
+        found |= {f"{average}_zero_shot_accuracy" for average in params.averages}
+        found |= {"transfer_zero_shot_accuracy", "zero_shot_accuracy"}
+    if is_tested and entry.class_count:
+        found |= _names("zero_shot", params.top)
+        found |= {name for split in params.splits for name in _names(f"{split}_zero_shot", params.top)}
+        found |= {f"{kind}_{strength}_accuracy" for kind in params.corruptions for strength in STRENGTHS}
+        found |= {"shifted_accuracy"} if params.corruptions else set()
+    if is_tested:
+        found |= {f"{way}_recall_at_{k}" for way in WAYS for k in params.recall}
+    return found
+
+
+def _names(name: str, top: tuple[int, ...]) -> set[str]:
+    return {f"{name}_accuracy", f"{name}_balanced_accuracy"} | {f"{name}_top{k}_accuracy" for k in top}
+
+
+@plugin(
+    params=ZeroShotParams,
+    needs=needs,
+    metrics=metrics,
+    source="Radford et al. 2021, arXiv 2103.00020, section 3.1",
+)
 def evaluate(params: ZeroShotParams, view: EvaluationView) -> dict[str, tuple[float, int]]:
     """Return accuracies and recalls, as fractions, each with its number of examples.
 
@@ -130,12 +160,12 @@ def retrieval(
     has = np.zeros((len(images), len(words)), bool)
     for image, own in enumerate(captions):
         has[image, [words[text] for text in own]] = True
-    ways = {
-        "image_to_text": _ranks(images, texts, lambda part: has[part][:, group]),
-        "text_to_image": _ranks(texts, images, lambda part: has[:, group[part]].T),
-    }
+    both = (
+        _ranks(images, texts, lambda part: has[part][:, group]),
+        _ranks(texts, images, lambda part: has[:, group[part]].T),
+    )
     found: dict[str, tuple[float, int]] = {}
-    for name, blocks in ways.items():
+    for name, blocks in zip(WAYS, both, strict=True):
         ranks = np.concatenate(list(blocks))
         found |= {f"{name}_recall_at_{k}": (float((ranks < k).mean()), len(ranks)) for k in recall}
     return found

@@ -70,7 +70,7 @@ def _cells(grid: Grid) -> Iterator[Cell]:
 
 def _arm_cells(grid: Grid, name: str, points: list[tuple[Length, float]]) -> Iterator[Cell]:
     """Yield one arm's cells, once their jobs are in the graph."""
-    arm, where = grid.suite.arms[name], grid.arm_where(name)
+    arm, where = grid.arm(name), grid.arm_where(name)
     trainings = Trainings(grid, arm, where)
     sets, evaluations = Sets(grid, trainings), Evaluations(grid, trainings)
     method = grid.method(arm, where)

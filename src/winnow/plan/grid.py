@@ -14,7 +14,7 @@ from winnow.plan.claims import Length
 from winnow.plan.config import Config
 from winnow.plan.graph import Graph
 from winnow.plan.specs import PrepareSpec, Ref, Spec
-from winnow.plan.suite import Arm, Scale, Suite
+from winnow.plan.suite import Arm, Scale, Suite, merged
 
 LARGEST_WHITENED = 64 * 64 * 3
 
@@ -42,6 +42,12 @@ class Grid:
 
     def arm_where(self, name: str) -> str:
         return f"suites/{self.suite.name}.yaml: arms.{name}"
+
+    def arm(self, name: str) -> Arm:
+        """Return an arm as this grid runs it."""
+        arm, own = self.suite.arms[name], self.scale.arm_trainings.get(name, {})
+        changed = {str(key): merged(getattr(arm, key), value) for key, value in own.items()}
+        return arm.model_copy(update=changed) if changed else arm
 
     @cached_property
     def data(self) -> Ref:
@@ -117,7 +123,7 @@ class Grid:
 
     def points(self, name: str) -> Iterator[tuple[Length, float]]:
         """Yield the lengths and shares of an arm's cells."""
-        arm, where = self.suite.arms[name], self.arm_where(name)
+        arm, where = self.arm(name), self.arm_where(name)
         if arm.role == "reference":
             yield "epochs", 1.0
             return

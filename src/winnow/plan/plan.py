@@ -16,6 +16,7 @@ from winnow.plan.config import RESULTS, Config, load_config
 from winnow.plan.expand import expand
 from winnow.plan.graph import Graph, Node, cells_text
 from winnow.plan.groups import grouped
+from winnow.plan.metrics import check_metrics
 from winnow.plan.specs import PrepareSpec, Ref
 from winnow.plan.suite import Suite, load_suite
 from winnow.plan.yamlfile import load_yaml
@@ -263,6 +264,7 @@ def load_plan(values: Mapping[str, Any] | None = None, root: Path = ROOT, check_
     for suite in suites.values():
         expand(graph, suite, config, catalogue)
         _check_figures(suite)
+        check_metrics(suite, config.scale, catalogue)
         _check_baselines(suite, config.scale, {cell.arm for cell in graph.cells[suite.name]})
     plan = Plan(config, catalogue, suites, graph)
     if check_sources:

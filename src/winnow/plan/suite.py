@@ -110,7 +110,8 @@ class Scale(_Model):
     distillation matches, in `expert_jobs` jobs, and `targets` is a signal that they, the students and the
     trained models regress on instead of labels. `methods` holds parameters of
     methods for this grid, by name; those of an arm go before them. `arms` names those to run, all by default;
-    `arm_fractions` restricts single arms at this scale. `inputs` says what experts, synthetic sets and
+    `arm_fractions` restricts single arms at this scale, and `arm_trainings` changes the settings that they
+    have of their own, key by key. `inputs` says what experts, synthetic sets and
     trained models are shown: images normalised, or whitened by ZCA after that. Proxies are shown plain ones.
     """
 
@@ -135,6 +136,7 @@ class Scale(_Model):
     methods: dict[str, dict[str, Any]] = {}
     arms: Annotated[list[str], Field(min_length=1), Once] | None = None
     arm_fractions: dict[str, Annotated[list[float], Once]] = {}
+    arm_trainings: dict[str, dict[Literal["training", "proxy", "experts"], dict[str, Any]]] = {}
 
     @field_validator("fractions")
     @classmethod
@@ -217,6 +219,7 @@ def _check_arm_names(suite: Suite, reference: str) -> None:
         where = f"scales.{scale}.{dataset}.arms"
         named += [(where, arm) for arm in grid.arms or []]
         named += [(f"scales.{scale}.{dataset}.arm_fractions", arm) for arm in grid.arm_fractions]
+        named += [(f"scales.{scale}.{dataset}.arm_trainings", arm) for arm in grid.arm_trainings]
         if grid.arms is not None and reference not in grid.arms:
             raise ValueError(
                 f"{where}: lacks the reference '{reference}', which costs are relative to; add it."

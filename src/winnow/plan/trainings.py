@@ -154,9 +154,10 @@ class Trainings:
         """Add `count` independent proxies, `folds` that each leave out another part of the data, or
         `variants`.
 
-        A variant is trained for a `share` of the epochs, or on another `split` than the pool. `learned` is
-        what the proxy has to have been trained on: labels, for classes, or captions, for texts. `named`: it
-        is asked for the names of the data's classes.
+        A variant is trained for a `share` of the epochs, or on another `split` than the pool: for as many
+        epochs of that, or, with `length` steps, for as many steps as these epochs of the pool take. `learned`
+        is what the proxy has to have been trained on: labels, for classes, or captions, for texts. `named`:
+        it is asked for the names of the data's classes.
         """
         entry, trainer = self.grid.entry, self.settings("proxy").trainer
         if learned is not None:
@@ -177,13 +178,13 @@ class Trainings:
             kinds = [{"proxy": fold, "fold": (fold, folds)} for fold in range(folds)]
         if variants:
             kinds = [{"proxy": 0, **self._variant(**settings)} for settings in variants]
-        return [self.train("proxy", None, None, 1.0, "epochs", **kind) for kind in kinds]
+        return [self.train("proxy", None, None, 1.0, **{"length": "epochs", **kind}) for kind in kinds]
 
-    def _variant(self, share: float = 1.0, split: str = "pool") -> dict[str, Any]:
+    def _variant(self, share: float = 1.0, split: str = "pool", length: Length = "epochs") -> dict[str, Any]:
         if split == "pool":
             return {"share": share}
         self.grid.require_validation(f"the proxy of '{self.arm.label}' ({self.where})")
-        return {"share": share, "split": split}
+        return {"share": share, "split": split, "length": length}
 
     # -- signals --------------------------------------------------------------------------------
 

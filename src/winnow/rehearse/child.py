@@ -7,6 +7,7 @@ from pathlib import Path
 
 from winnow.rehearse.cases import DistillCase, EvaluateCase, SelectCase, SignalCase, TrainCase
 from winnow.rehearse.measures import DistillMeasure, StageMeasure, TrainMeasure
+from winnow.train.engine.memory import keep_freed_memory
 
 Case = TrainCase | SignalCase | SelectCase | EvaluateCase | DistillCase
 Measure = TrainMeasure | StageMeasure | DistillMeasure
@@ -34,6 +35,7 @@ def plugin_of(case: Case) -> str:
 
 def measure_family(family: Family) -> list[tuple[str, Measure | str]]:
     """Measure the cases of one plugin, in a process that has done nothing else."""
+    keep_freed_memory()  # as jobs do
     found: list[tuple[str, Measure | str]] = []
     for number, (key, case) in enumerate(family.cases):
         try:

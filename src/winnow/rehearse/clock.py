@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from winnow.train.engine.memory import give_back_memory
+
 
 class Watch:
     """Runs from the moment it is made; child processes count.
@@ -77,7 +79,8 @@ def _processor() -> float:
 
 
 def forget_peak() -> None:
-    """Let `peak_memory` start anew from what is held now, where the system can (Linux)."""
+    """Let `peak_memory` start anew from what is in use now, where the system can (Linux)."""
+    give_back_memory()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

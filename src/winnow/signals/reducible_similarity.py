@@ -4,7 +4,8 @@ pool.
 RHO-loss (Mindermann et al. 2022) keeps what the model in training has not learned yet and a model of
 held-out data finds learnable. For pairs the loss is minus the CLIP score: the value is the score by a model
 trained on the validation split minus the score by a proxy that was trained on the pool for a share of its
-epochs.
+epochs. The validation split is a tenth of the pool or less: by the proxy's epochs its model would hardly be
+trained, so its length is given in the proxy's steps.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ from winnow.signals.engine.view import SignalView
 
 
 class ReducibleParams(Params):
-    """early: share of the proxy's epochs that the early model is trained for."""
+    """early: share of the proxy's epochs that the early model is trained for.
+
+    heldout: share of the proxy's steps, over the whole pool, that the model of held-out pairs is trained for.
+    """
 
     early: float = Field(default=0.2, gt=0, le=1)
+    heldout: float = Field(default=1.0, gt=0, le=1)
 
 
 def needs(params: ReducibleParams) -> Signals:
-    variants = ({"split": "validation"}, {"share": params.early})
-    return {"model": {"learned": "captions", "variants": variants}}
+    heldout = {"split": "validation", "share": params.heldout, "length": "steps"}
+    return {"model": {"learned": "captions", "variants": (heldout, {"share": params.early})}}
 
 
 @plugin(

@@ -23,7 +23,8 @@ SHOWN = 10
 def read_given(params: GivenParams, view: DistillView) -> Distilled:
     """Return the set as the workflow's networks see it: by the mean and deviation of the training images.
 
-    Sets that this project made were seen so, whatever `statistics` says, and keep their learned step size.
+    Sets that this project made were seen so, whatever `statistics` says, and keep their learned step size and
+    their factor.
     """
     assert view.data is not None
     path = _checked("path", params.path, params.sha256, view)
@@ -33,14 +34,16 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
             f"{view.label}: params.path: {path} was made for networks that see images as `inputs: {own}`"
             f" gives them, but this grid has `inputs: {here}`. Name the set in a grid of its kind."
         )
+    made = SyntheticSet.load(path) if own else None
     statistics = "own" if own else params.statistics
+    factor = made.factor if made is not None else params.factor
     labels = None
     if params.labels is not None:
         labels = _checked("labels", params.labels, params.labels_sha256 or "", view)
     images, found = read_pair(path, labels, params.experiment, view.data.classes)
     where = f"{view.label}: params.path: {path}"
     check_images(images, tuple(view.real.images.shape[1:]), view.data.name, where)
-    check_factor(images, params.factor, where)
+    check_factor(images, factor, where)
     if len(images) != len(view.start):
         raise UserError(
             f"{where}: holds {len(images)} images, but the share of the data that the arm is given is"
@@ -54,8 +57,8 @@ def read_given(params: GivenParams, view: DistillView) -> Distilled:
     seen = space_of(view.data, "own")(pixels)
     shown = torch.cat([(hard == label).nonzero().flatten()[:SHOWN] for label in range(view.classes)])
     history = pd.DataFrame({"iteration": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64")})
-    step_size = SyntheticSet.load(path).step_size if own else None
-    given = SyntheticSet(seen, hard, soft, step_size, factor=params.factor)
+    step_size = made.step_size if made is not None else None
+    given = SyntheticSet(seen, hard, soft, step_size, factor=factor)
     return Distilled(given, history, seen[shown][None], [0], hard[shown])
 
 

@@ -24,7 +24,6 @@ from torch import Tensor
 from winnow.canonical import canonical_json, sha256_file, sha256_text
 from winnow.errors import UserError, one_of
 from winnow.stage import log
-from winnow.train.engine.synthetic import SyntheticSet
 
 IMAGES = ("images", "image", "data", "x", "syn_images", "image_syn", "images_best", "x_syn", "imgs")
 SOFT = ("soft", "soft_labels", "soft_label")
@@ -41,7 +40,7 @@ LABELS = (
     "y_syn",
 )
 """The names of labels: soft ones first, for a file that has both."""
-RATES = ("lr", "syn_lr", "lr_syn", "lr_best", "synthetic_lr")
+RATES = ("lr", "syn_lr", "lr_syn", "lr_best", "synthetic_lr", "step_size")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 Pair = tuple[Tensor, Tensor | None]
 
@@ -133,14 +132,9 @@ def _safetensors(path: Path) -> Any:
     from safetensors.torch import load_file
 
     try:
-        content = load_file(path)
+        return load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path}: cannot be read ({error}).") from error
-    if "factor" not in content:
-        return content
-    given = SyntheticSet.load(path).shown()
-    shown = {"images": given.images, "labels": given.labels}
-    return shown | ({} if given.soft is None else {"soft": given.soft})
 
 
 def _torch(path: Path) -> Any:
@@ -204,14 +198,18 @@ def _pair(content: Any, path: Path, experiment: int, of_labels: bool = False) ->
 
 
 def _holds_lists(value: Any) -> bool:
-    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], list | tuple)
+    """Return whether these are several sets, and not a list of images beside labels."""
+    if not (isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple)):
+        return False
+    return not (bool(value[0]) and np.ndim(value[0][0]) == 3)
 
 
 def _is_pair(value: Any) -> bool:
     """Return whether these are images with labels, and maybe a step size."""
     if not isinstance(value, list | tuple) or len(value) not in (2, 3):
         return False
-    return np.ndim(value[1]) in (1, 2) and (len(value) == 2 or np.ndim(value[2]) == 0)
+    is_number = len(value) == 2 or np.ndim(value[2]) == 0 or len(value[2]) == 1
+    return np.ndim(value[1]) in (1, 2) and is_number
 
 
 def _tensor(value: Any, path: Path) -> Tensor:

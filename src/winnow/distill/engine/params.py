@@ -29,11 +29,11 @@ class TrajectoryParams(PixelParams):
     max_start: the first epoch that no student starts from. batch_size: synthetic examples per step (None:
     all). step_size: what the learned step size starts from. lr_labels: of soft labels or targets; 0 leaves
     them as they are. min_start: the first epoch that students start from; their range grows from
-    `first_max_start` to `max_start` over the run. labels: as given, or soft ones from experts, which choose
-    the images too (see `softened`). momentum_labels: None is that of the images. skip_above: a loss above
-    it moves nothing. average: the running average of the images is what is returned, with this memory.
-    gradient: `exact`, or `frozen` as TESLA computes it. experts: which of them are followed. memory:
-    `recursion` through kept weights, or the `graph` of all steps.
+    `first_max_start` to `max_start` until iteration `grow_until` (None: the last). labels: as given, or soft
+    ones from experts, which choose the images too (see `softened`). momentum_labels: None is that of the
+    images. skip_above: a loss above it moves nothing. average: the running average of the images is what is
+    returned, with this memory. gradient: `exact`, or `frozen` as TESLA computes it. experts: which of them
+    are followed. memory: `recursion` through kept weights, or the `graph` of all steps.
     """
 
     student_steps: int = Field(default=30, ge=1)
@@ -45,6 +45,7 @@ class TrajectoryParams(PixelParams):
     lr_labels: float = Field(default=0.0, ge=0)
     min_start: int = Field(default=0, ge=0)
     first_max_start: int | None = Field(default=None, ge=1)
+    grow_until: int | None = Field(default=None, ge=1)
     labels: Literal["given", "experts"] = "given"
     momentum_labels: float | None = Field(default=None, ge=0, lt=1)
     skip_above: float | None = Field(default=None, gt=0)

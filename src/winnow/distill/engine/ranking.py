@@ -82,9 +82,15 @@ class Contest:
     def about(
         cls, given: SyntheticSet, real: RealData, recipe: Recipe, network: Network, options: Options
     ) -> Contest:
-        """Return that of a set with random subsets that have its number of images in every class."""
+        """Return that of a set with random subsets that have its number of images in every class.
+
+        A set may hold several small images in one: random subsets are as large as what is stored, and all
+        train for the steps of what is shown.
+        """
         counts = torch.bincount(given.labels, minlength=len(real.classes))
-        return cls(real, recipe, network, options, counts, given)
+        shown = given.shown()
+        recipe = recipe.model_copy(update={"steps": recipe.total_steps(len(shown.labels))})
+        return cls(real, recipe, network, options, counts, shown)
 
 
 def train_arms(arms: Sequence[Arm], contest: Contest, done: Sequence[Row] = ()) -> Iterator[Row]:
@@ -138,8 +144,8 @@ class _Trainer:
         steps = contest.recipe.total_steps(int(contest.counts.sum()))
         if arm.data == "full" and options.real_steps is not None:
             steps = options.real_steps
-        augment = contest.recipe.augment if arm.augmented else ""
-        recipe = contest.recipe.model_copy(update={"steps": steps, "augment": augment})
+        plain = {} if arm.augmented else {"augment": "", "cutmix": 0.0}
+        recipe = contest.recipe.model_copy(update={"steps": steps, **plain})
         if arm in self.rates:
             return recipe.model_copy(update={"lr": self.rates[arm]}), {}
         if options.rates is None:

@@ -29,7 +29,7 @@ from winnow.distill.engine.ranking import (
     sweep,
     train_arms,
 )
-from winnow.distill.engine.real import RealData, Units, pixels_of
+from winnow.distill.engine.real import RealData, Units, are_shares, pixels_of
 from winnow.errors import UserError, unknown
 from winnow.evidence.paired import mean_interval
 from winnow.plan.catalogue import load_catalogue
@@ -87,12 +87,13 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     _check(request.options, weight)
     seen = seen_as(request.synthetic)
     if seen is not None:
-        request = replace(request, statistics="own", zca=seen == "zca")
+        factor = SyntheticSet.load(request.synthetic).factor
+        request = replace(request, statistics="own", zca=seen == "zca", factor=factor)
     data = open_dataset(request.dataset, config)
     real = RealData.of(data, request.statistics, request.zca)
     pair = read_pair(request.synthetic, request.labels, request.experiment, real.classes)
     given = real.fitting(*pair, request.units, str(request.synthetic), request.factor)
-    print(_read(pair[0], given, request))
+    print(_read(*pair, given, request))
     network = Network(model, params, len(real.classes), pick_device(device))
     contest = Contest.about(given, real, recipe, network, request.options)
     # What cannot be trained is told before hours of training.
@@ -123,11 +124,13 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     print(f"\nwritten: {out}")
 
 
-def _read(images: Tensor, given: SyntheticSet, request: Request) -> str:
+def _read(images: Tensor, found: Tensor, given: SyntheticSet, request: Request) -> str:
     """Return what the set was taken for: a wrong guess is to show here, and not in its accuracy."""
     seen = "whitened (--zca)" if request.zca else f"normalised by {request.statistics} statistics"
     units = f"what networks saw, {seen}" if pixels_of(images, request.units) is None else "pixels"
     labels = "hard labels" if given.soft is None else "soft labels"
+    if found.ndim == 2 and not are_shares(found):
+        labels += " from logits"
     parts = f", each cut into {request.factor**2}" if request.factor > 1 else ""
     line = f"{request.synthetic}: {len(images)} images{parts}, {units} (--units), {labels}"
     if given.soft is not None and not request.options.real:

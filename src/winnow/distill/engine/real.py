@@ -32,6 +32,11 @@ VALIDATION = 0.1
 Units = Literal["auto", "pixels", "network"]
 BYTES = 50.0
 """Pixels of 0 to 255 have a larger value among them, images in [0, 1] or normalised ones have not."""
+LEARNED = 0.25
+"""How far, as a share of their range, pixels that were learned and not clamped lie outside it. Normalised and
+whitened images spread on both sides of 0."""
+ROUNDED = 0.05
+"""By how much shares of classes that were stored with few digits may miss a sum of 1."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,14 @@ class RealData:
     ) -> SyntheticSet:
         """Return images and labels from a file as a set for this data; refuses what cannot be one.
 
-        factor: each image holds factor^2 small ones, which networks are shown enlarged.
+        factor: each image holds factor^2 small ones, which `shown` of the set enlarges.
         """
         check_images(images, tuple(self.test.images.shape[1:]), self.name, where)
         check_factor(images, factor, where)
         pixels = pixels_of(images, units)
         seen = images.float() if pixels is None else self.space(pixels)
         hard, soft = split_labels(labels, len(self.classes), where)
-        return SyntheticSet(seen, hard, soft, factor=factor).shown()
+        return SyntheticSet(seen, hard, soft, factor=factor)
 
 
 def check_images(images: Tensor, shape: tuple[int, ...], name: str, where: str) -> None:
@@ -128,11 +133,17 @@ def split_labels(labels: Tensor, classes: int, where: str) -> tuple[Tensor, Tens
     labels = labels.float()
     if not bool(torch.isfinite(labels).all()):
         raise UserError(f"{where}: some labels are not finite.")
-    is_share = bool((labels >= 0).all()) and torch.allclose(labels.sum(1), torch.ones(len(labels)), atol=1e-3)
-    soft = labels if is_share else labels.softmax(1)
+    shares = labels.clamp_min(0)
+    soft = shares / shares.sum(1, keepdim=True) if are_shares(labels) else labels.softmax(1)
     hard = soft.argmax(1)
     is_certain = bool((soft.max(1).values > 1 - 1e-6).all())
     return hard, None if is_certain else soft
+
+
+def are_shares(labels: Tensor) -> bool:
+    """Return whether labels (n, classes) are shares of classes, stored with few digits maybe, or logits."""
+    sums = labels.float().sum(1)
+    return bool(labels.min() >= -ROUNDED) and bool((sums - 1).abs().max() <= ROUNDED)
 
 
 def whiten(pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,17 +170,17 @@ def _images(data: Dataset, split: str) -> Tensor:
 
 
 def pixels_of(images: Tensor, units: Units) -> Tensor | None:
-    """Return images in [0, 1], or None for what networks see; `auto` looks at them.
+    """Return images as pixels that are 0 to 1 but for what was learned, or None for what networks see; `auto`
+    looks at them.
 
-    Whole numbers, and values from 0 to far beyond what networks see, are pixels of 0 to 255; values that were
-    learned may leave this range, so that of what is said to be pixels the largest one alone decides.
+    Whole numbers, and values from about 0 to far beyond what networks see, are pixels of 0 to 255.
     """
     if units == "network":
         return None
     low, high = float(images.min()), float(images.max())
-    if not images.is_floating_point() or (high > BYTES and (low >= 0 or units == "pixels")):
-        return images.float() / 255
-    return images if units == "pixels" or (low >= 0 and high <= 1) else None
+    top = 255 if not images.is_floating_point() or high > BYTES else 1
+    inside = low >= -LEARNED * top and high <= (1 + LEARNED) * top
+    return images.float() / top if units == "pixels" or inside else None
 
 
 def _split(labels: Tensor, share: float, root_seed: int) -> tuple[Tensor, Tensor]:

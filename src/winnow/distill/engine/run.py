@@ -15,6 +15,7 @@ from winnow.stage import Job
 from winnow.store import Artefact, load_array, verified, write_json
 from winnow.tables import read_table, write_table
 from winnow.train.engine.device import pick_device
+from winnow.train.engine.memory import keep_freed_memory
 from winnow.train.engine.recipe import Examples
 from winnow.train.engine.space import Space
 from winnow.train.engine.task import to_tensor
@@ -23,6 +24,7 @@ from winnow.train.engine.teacher import load_teacher
 
 def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
     """Distill for every repetition of the spec; a killed job goes on from its last checkpoint."""
+    keep_freed_memory()
     spec, device = job.spec, pick_device(job.device)
     method = registry.load("distill", spec.method.name, "spec: method.name")
     params = method.params(**spec.method.params)

@@ -104,9 +104,9 @@ def _check(params: TrajectoryParams, view: DistillView) -> None:
 
 
 def latest(params: TrajectoryParams, iteration: int) -> int:
-    """Return the first epoch that no student starts from in an iteration: it grows evenly over the run."""
+    """Return the first epoch that no student starts from in an iteration: it grows evenly."""
     begin = params.max_start if params.first_max_start is None else params.first_max_start
-    done = iteration / max(1, params.iterations - 1)
+    done = min(1.0, iteration / max(1, (params.grow_until or params.iterations) - 1))
     return round(begin + done * (params.max_start - begin))
 
 

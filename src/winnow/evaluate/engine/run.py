@@ -18,10 +18,12 @@ from winnow.plan.specs import EvaluateSpec, TrainSpec
 from winnow.seeds import generator
 from winnow.stage import Job
 from winnow.store import Artefact, Cost, read_json, save_array, verified, write_json
+from winnow.train.engine.memory import keep_freed_memory
 
 
 def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     """Measure every repetition of the subject; the values are fractions, with the count they rest on."""
+    keep_freed_memory()
     spec = job.spec
     protocol = registry.load("evaluate", spec.protocol.name, "spec: protocol.name")
     params = protocol.params(**spec.protocol.params)
@@ -73,6 +75,7 @@ class _Encoders:
 
     def __init__(self, job: Job[EvaluateSpec], data: Dataset, folder: Path, seed: int) -> None:
         self.data, self.folder, self.seed, self.device_name = data, folder, seed, job.device
+        self.label = f"{job.output.name} s{seed}"
 
     @cached_property
     def model(self) -> Any:
@@ -115,8 +118,9 @@ class _Encoders:
         return np.ascontiguousarray(found.numpy())
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        from winnow.train.engine.image_text import text_features
+        from winnow.train.engine.image_text import share_cut, text_features
 
+        share_cut(self.towers.read, [[text] for text in texts], self.label)
         return text_features(self.towers, texts)
 
     def classes(self, names: Sequence[str], templates: Sequence[str]) -> np.ndarray:

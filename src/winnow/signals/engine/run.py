@@ -13,12 +13,14 @@ from winnow.plan.specs import SignalSpec
 from winnow.signals.engine.view import Proxy, SignalView
 from winnow.stage import Job
 from winnow.store import Artefact, load_array, save_array
+from winnow.train.engine.memory import keep_freed_memory
 
 MODEL = re.compile(r"model\d+")
 
 
 def compute_all(job: Job[SignalSpec], artefact: Artefact) -> None:
     """Compute the signal for every repetition of the spec."""
+    keep_freed_memory()
     spec = job.spec
     plugin = registry.load("signals", spec.signal.name, "spec: signal.name")
     data = Dataset.open(job.input(spec.data))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from open_clip import SimpleTokenizer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -18,12 +19,20 @@ from winnow.models.clip import ClipModelParams
 from winnow.models.engine.towers import Towers, build_towers
 from winnow.registry import Params
 from winnow.seeds import derive
+from winnow.stage import log
 from winnow.store import verified
 from winnow.train.engine.classifier import predict
 from winnow.train.engine.features import BATCH
 from winnow.train.engine.loop import Passes
+from winnow.train.engine.parallel import is_first
 from winnow.train.engine.stream import Stream
 from winnow.train.engine.task import Task
+
+LOOKED_AT = 1024
+"""Examples whose captions are measured: reading all of a web-scale pool would take minutes."""
+
+ENDS = 2
+"""Tokens that mark where a text begins and ends."""
 
 
 def clip_model(params: Params, where: str) -> ClipModelParams:
@@ -55,17 +64,34 @@ def load_towers(folder: Path, seed: int, params: Params, size: int) -> Towers:
     return towers.eval()
 
 
+def share_cut(read: SimpleTokenizer, captions: Sequence[Sequence[str]], label: str) -> float:
+    """Return the share of texts that are longer than the model reads, and log it if there are any.
+
+    captions: those of each example; `LOOKED_AT` examples, evenly spread, stand for more.
+    """
+    rows = np.linspace(0, len(captions) - 1, min(LOOKED_AT, len(captions))).astype(int)
+    lengths = np.array([len(read.encode(text)) + ENDS for row in rows for text in captions[row]])
+    context = int(read.context_length)
+    share = float((lengths > context).mean()) if len(lengths) else 0.0
+    if share and is_first():
+        log(
+            f"{label}: warning: {share:.1%} of {len(lengths)} captions looked at are cut: the model reads"
+            f" {context} tokens, the longest has {lengths.max()}. In the suite, `model: {{name: clip, params:"
+            f" {{context: {lengths.max()}}}}}` reads it whole."
+        )
+    return share
+
+
 class Pairs(contextlib.AbstractContextManager["Pairs"]):
     """Images (b, c, h, w) uint8 and tokens (b, length) int64 of the rows of a step.
 
     Of an image with several captions each step draws one.
     """
 
-    facts: Mapping[str, str] = {}
-
     def __init__(self, task: Task, towers: Towers) -> None:
         captions = task.captions()
         self.task = task
+        self.facts = {"captions_cut": f"{share_cut(towers.read, captions, task.label):.3f}"}
         self.tokens = towers.tokens([text for own in captions for text in own]).to(task.device)
         self.counts = torch.tensor([len(own) for own in captions], device=task.device)
         self.starts = self.counts.cumsum(0) - self.counts
@@ -97,12 +123,14 @@ class ShardPairs(Pairs):
             workers,
         )
         self.stream: Stream | None = None
+        self.facts: dict[str, str] = {}
 
     def batch(self, rows: Tensor, step: int) -> tuple[Tensor, Tensor]:
         if self.stream is None:
-            task, source = self.task, cast(ImageSource, self.task.images)
+            task, source, captions = self.task, cast(ImageSource, self.task.images), self.task.captions()
+            self.facts["captions_cut"] = f"{share_cut(self.read, captions, task.label):.3f}"
             self.stream = Stream(
-                source, task.captions(), task.rows, self.passes, step, self.steps,
+                source, captions, task.rows, self.passes, step, self.steps,
                 self.workers, self.read, task.device,
             )  # fmt: skip
         return self.stream.batch(step)
@@ -111,7 +139,7 @@ class ShardPairs(Pairs):
         """End the processes."""
         if self.stream is not None:
             self.stream.close()
-            self.facts = {"waited_for_data": f"{self.stream.waited_share:.3f}"}
+            self.facts["waited_for_data"] = f"{self.stream.waited_share:.3f}"
 
 
 def pairs_of(task: Task, towers: Towers, passes: Passes, steps: int, workers: int) -> Pairs:

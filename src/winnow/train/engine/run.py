@@ -16,6 +16,7 @@ from winnow.plan.specs import TrainSpec
 from winnow.stage import Job
 from winnow.store import Artefact, Cost, load_array, read_json, verified
 from winnow.train.engine.folds import folds_of
+from winnow.train.engine.memory import keep_freed_memory
 from winnow.train.engine.parallel import joined, processes, total
 from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet
@@ -25,6 +26,7 @@ from winnow.train.engine.teacher import load_teacher
 
 def train_all(job: Job[TrainSpec]) -> None:
     """Build the job's artefact: a model per repetition. What a killed job has finished is kept."""
+    keep_freed_memory()
     with joined(job) as work:
         if work is not None:
             _train(job, *work)
