@@ -6,6 +6,7 @@ transforms one image at a time, channels first, float32, SGD, `loss.item()` ever
 `speed` and `convnet` compare the median time of a step, and the accuracy on held-out digits after the same
 number of epochs from the same initial weights (mean of the repetitions; 16 pixels: both take any size).
 `recording` is a small network with and without dynamics. `batches` is the preparation of batches alone.
+`memory` is the ConvNet in a process that keeps the memory it frees, as jobs do; the lines above are without.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from winnow.train.engine.classifier import build_classifier
 from winnow.train.engine.crops import random_crops
 from winnow.train.engine.device import pick_device
 from winnow.train.engine.loop import Loop
+from winnow.train.engine.memory import keep_freed_memory
 from winnow.train.engine.space import normalise
 from winnow.train.engine.task import Task, to_tensor
 
@@ -220,6 +222,32 @@ def recording() -> Comparison:
     )
 
 
+def memory() -> Comparison:
+    """Train in a process as it is and, from then on, in one that keeps what it frees."""
+    images, labels = noise(STEPS)
+    network = registry.load("models", "convnet", "benchmark")
+    seconds, logits = [], []
+    for keeps in (False, True):
+        if keeps:
+            keep_freed_memory()
+        with tempfile.TemporaryDirectory() as folder:
+            task = make_task(folder, images, labels, model=network, model_params=network.params())
+            seconds.append(median(our_loop(task)[1:]))
+            logits.append(np.load(task.out / "test_logits.npy"))
+    return Comparison(
+        name="training/memory",
+        input=f"ConvNet of depth 3 and width 128, 32 x 32, {DEVICE.type}, one batch of {BATCH}",
+        n=BATCH,
+        ours_s=seconds[1],
+        peer="the same in a process that hands freed memory back",
+        peer_s=seconds[0],
+        ratio=seconds[0] / seconds[1],
+        quality=float(np.array_equal(*logits)),
+        quality_is="same model (1 = all bits)",
+        peak_gb=peak_gb(),
+    )
+
+
 def batches() -> Comparison:
     """Time the preparation of one batch: crop, mirror, scale, normalise."""
     images, labels = noise(4)
@@ -259,3 +287,4 @@ def run() -> Iterator[Comparison]:
     yield recording()
     yield speed("speed", "ResNet-18", "resnet", depth=18)
     yield speed("convnet", "ConvNet of depth 3 and width 128", "convnet")
+    yield memory()  # last, as it holds for the rest of the process

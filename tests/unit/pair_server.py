@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import ssl
+import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,11 +34,15 @@ def with_thumbnail(whole: bytes) -> bytes:
 
 @dataclass
 class Server:
-    """The address, and how often each path was asked for. `pause_s` slows every good answer down."""
+    """The address, and how often each path was asked for. `pause_s` slows every good answer down.
+
+    `taken`: how often somebody read a long answer of a path to its end.
+    """
 
     address: str = ""
     pause_s: float = 0.0
     asked: Counter[str] = field(default_factory=Counter)
+    taken: Counter[str] = field(default_factory=Counter)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def url(self, path: str) -> str:
@@ -115,12 +121,34 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
         def send_drip(self, number: int) -> None:
             body = picture(number)
             self.send(b"", Content_Length=str(len(body)))
-            for byte in body:
-                if server.stop.is_set():
+            self.trickle(body)
+
+        def trickle(self, content: bytes) -> None:
+            """Send a byte in a tenth of a second: never silent for long, and yet long in all."""
+            for byte in content:
+                if server.stop.wait(0.1):
                     return
                 self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-                time.sleep(0.2)
+            server.taken[self.path] += 1
+
+        def send_headdrip(self, number: int) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nX-Filler: ")
+            self.trickle(b"x" * 100)
+            self.wfile.write(b"\r\n\r\n" + picture(number))
+
+        def send_movedrip(self, number: int) -> None:
+            self.send(b"", "text/plain", 302, Location=f"/good/{number}", Content_Length="100")
+            self.trickle(b"x" * 100)
+
+        def send_movehuge(self, number: int) -> None:
+            self.send(b"", "text/plain", 302, Location=f"/good/{number}", Content_Length=str(60 << 20))
+            for _ in range(60):
+                self.wfile.write(b"x" * (1 << 20))
+            server.taken[self.path] += 1
+
+        def send_hops(self, number: int) -> None:
+            server.stop.wait(1)
+            self.send(b"", "text/plain", 302, Location=f"/hops/{number + 1}")
 
         def send_huge(self, number: int) -> None:
             self.send_response(200)
@@ -134,14 +162,30 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def certificate(folder: Path) -> Path:
+    """Make a key and a certificate for 127.0.0.1, in one file; openssl has to be there."""
+    path = folder / "server.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        " -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    )
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    path.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    return path
+
+
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Serve on 127.0.0.1."""
+def serving(secured: Path | None = None) -> Iterator[Server]:
+    """Serve on 127.0.0.1. secured: a key and a certificate, to serve over TLS."""
     state = Server()
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(state)) as http:
         http.daemon_threads = True
         http.block_on_close = False
-        state.address = f"http://127.0.0.1:{http.server_address[1]}"
+        if secured:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(secured)
+            http.socket = context.wrap_socket(http.socket, server_side=True)
+        state.address = f"http{'s' if secured else ''}://127.0.0.1:{http.server_address[1]}"
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         try:

@@ -66,6 +66,15 @@ def test_errors_turn_the_interval_round() -> None:
     assert drawn.axes[0].get_ylabel() == "1 - test accuracy (%)"
 
 
+def test_grids_of_no_sweep_may_have_several_shares() -> None:
+    rows = table()
+    first = rows[rows["dataset"] == "pi_0.0"]
+    more = [first.assign(dataset="elsewhere", fraction=share) for share in (0.1, 0.2)]
+    rows = pd.concat([rows, *more])
+    _, drawn = figures.draw("along_grids", rows, ARMS, sweeps=SWEEPS, only=["ours"])
+    assert "elsewhere" not in set(drawn["dataset"]) and len(drawn) == 5
+
+
 def test_a_sweep_with_one_grid_at_this_scale_is_left_out() -> None:
     rows = table()
     drawn, _ = figures.draw(

@@ -78,6 +78,7 @@ def resamples(name: str) -> bool:
 
 # Drawn at random, or by position: permuting the pool does not permute the choice.
 BY_CHANCE = {
+    ("clipcov", "random_in_quotas"),
     ("craig", "released"),
     ("datacomp", "basic"),
     ("datacomp", "text"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,12 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from winnow.data.dataset import Dataset
+from winnow.plan.suite import load_suite
 from winnow.select import c_rho, clip_score, datacomp
 from winnow.select.engine.subset import Subset, View
 from winnow.signals import pair_facts
 from winnow.signals.engine.view import SignalView
 from winnow.signals.near_target import _in_shared_clusters
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
 
 
@@ -100,12 +105,14 @@ def signal_view(
 ) -> SignalView:
     data = SimpleNamespace(
         pool=("train",),
+        shards={},
         shape=(48, 64, 3),
         classes=classes,
         pool_captions=lambda: [[text] for text in captions],
         table=lambda split: pd.DataFrame({"caption": captions} | (table or {})),
         n=lambda split: len(captions),
     )
+    data.sizes = partial(Dataset.sizes, data)
     return SignalView(data, 0, 0)  # type: ignore[arg-type]
 
 
@@ -124,6 +131,19 @@ def test_pair_facts_take_the_size_before_resizing() -> None:
     view = signal_view(["a b", "c d"], ("x",), {"width": [640, 100], "height": [480, 300]})
     found = pair_facts.compute(pair_facts.Params(), view)
     assert found[:, 4].tolist() == [480, 100] and np.allclose(found[:, 5], [640 / 480, 3])
+
+
+@pytest.mark.parametrize(("scale", "relaxed"), [("small", True), ("paper", False)])
+def test_the_suite_has_the_published_rules_at_the_scale_of_the_paper(scale: str, relaxed: bool) -> None:
+    suite = load_suite(ROOT / "suites" / "filtering.yaml")
+    for grid in suite.scales[scale].values():  # type: ignore[call-overload]
+        rules = [arm for arm in suite.arms.values() if arm.method == "datacomp"]
+        assert rules
+        for arm in rules:
+            params = datacomp.DataCompParams(**grid.methods.get("datacomp", {}), **arm.params)
+            published = {"words": 2, "characters": 5, "min_side": 200, "aspect": 3.0, "english": True}
+            ours = published | ({"min_side": 0, "english": False} if relaxed else {})
+            assert params.model_dump(exclude={"rules"}) == ours
 
 
 def test_sets_and_lists_of_names_give_the_same_filter() -> None:

@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from pydantic import ValidationError
 
 from winnow.data.batch import Batch
 from winnow.data.pictures import decode
+from winnow.data.prepare import prepare
 from winnow.data.readers import image_archive, webdataset
 from winnow.data.tables import TableOptions
 from winnow.errors import UserError
@@ -530,6 +533,147 @@ def test_a_list_says_which_photographs_a_split_has(tmp_path: Path) -> None:
         read(entry, **photographs(tmp_path, **{"captions.csv": "picture,caption\n"}))
 
 
+FLICKR30K = """image_name| comment_number| comment
+a.jpg| 0| A dog , running .
+a.jpg| 1| A "brown" dog .
+b.jpg| 0| A man .
+b.jpg| 1   A man with a hat .
+c.jpg| 0|
+"""
+PIPES = {"file": "results.csv", "delimiter": "|", "image": "image_name", "caption": "comment"}
+
+
+def test_spaces_around_names_and_a_line_without_a_caption(tmp_path: Path) -> None:
+    """The form of Flickr30k's results.csv, which has one such line."""
+    options = {
+        "archive": "x.tar", "captions": PIPES, "resize": True,
+        "splits": {"train": {"members": "Images/*.jpg", "part": {"of": 5, "leave": [3]}}},
+    }  # fmt: skip
+    entry = toy("image_archive", options, kind="pairs", classes=[], splits={"train": 2})
+    files = photographs(tmp_path, **{"results.csv": FLICKR30K})
+    train = read(entry, **files)["train"]
+    assert train.table is not None
+    assert train.table["caption"].tolist() == [["A dog , running .", 'A "brown" dog .'], ["A man ."]]
+    out = tmp_path / "out"
+    out.mkdir()
+    prepare(entry, {"x.tar": files["archive"], "results.csv": files["results"]}, out)
+    facts = json.loads((out / "dataset.json").read_text())
+    assert facts["left_out"] == {"train": {"caption that is empty or lacking": 2, "image without text": 2}}
+    files = photographs(tmp_path, **{"results.csv": FLICKR30K + "d.jpg| 0| one | two\n"})
+    with pytest.raises(UserError, match=r"results\.csv, line 7: 4 fields where 3 are expected; take it out"):
+        read(entry, **files)
+
+
+KARPATHYS_SPLITS = ["train", "val", "test", "restval", "test"]
+KARPATHY: dict[str, Any] = {
+    "dataset": "flickr8k",
+    "images": [
+        {
+            "filename": f"{name}.jpg", "imgid": k, "split": split, "sentids": [],
+            "sentences": [{"raw": f" {name} {i} .", "tokens": [name], "imgid": k} for i in range(5)],
+        }
+        for k, (name, split) in enumerate(zip("abcde", KARPATHYS_SPLITS, strict=True))
+    ],
+}  # fmt: skip
+COCO: dict[str, Any] = {
+    "info": {"year": 2014},
+    "images": [{"id": 10 + k, "file_name": f"{name}.jpg", "height": 8} for k, name in enumerate("abcde")],
+    "annotations": [
+        {"image_id": 10 + k, "id": 5 * k + i, "caption": f"{name} {i} .\n"}
+        for i in range(5) for k, name in enumerate("abcd")
+    ],
+}  # fmt: skip
+
+
+def with_json(tmp_path: Path, splits: dict[str, Any], content: Any) -> dict[str, Batch]:
+    """Read photographs with captions in a JSON file; the archive is made of a folder as the docs say."""
+    files = photographs(tmp_path, **{"captions.json": json.dumps(content)})
+    with tarfile.open(files["archive"]) as made:
+        made.extractall(tmp_path, filter=lambda member, _: member.replace(mtime=10**9))
+    command = [sys.executable, "-m", "zipfile", "-c", "x.zip", "Images/"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    options = {"archive": "x.zip", "captions": {"file": "captions.json"}, "resize": True, "splits": splits}
+    entry = toy("image_archive", options, kind="pairs", classes=[], splits=dict.fromkeys(splits, 1))
+    return read(entry, archive=tmp_path / "x.zip", captions=files["captions"])
+
+
+def five(names: str) -> list[list[str]]:
+    return [[f"{name} {i} ." for i in range(5)] for name in names]
+
+
+def test_photographs_with_karpathys_splits(tmp_path: Path) -> None:
+    splits = {
+        name: {"members": "Images/*.jpg", "marked": marks}
+        for name, marks in {"train": ["train", "restval"], "validation": ["val"], "test": ["test"]}.items()
+    }
+    found = with_json(tmp_path, splits, KARPATHY)
+    tables = {
+        name: batch.table["caption"].tolist() for name, batch in found.items() if batch.table is not None
+    }
+    assert tables == {"train": five("ad"), "validation": five("b"), "test": five("ce")}
+    assert means(found["train"]) == [60, 90]
+    splits["test"]["marked"] = ["tests"]
+    with pytest.raises(UserError, match=r"captions\.json: images\.split: unknown split 'tests'.*'test'"):
+        with_json(tmp_path, splits, KARPATHY)
+
+
+def test_photographs_with_cocos_annotations(tmp_path: Path) -> None:
+    splits = {
+        "train": {"members": "Images/*.jpg", "part": {"of": 2, "take": [0]}},
+        "test": {"members": "Images/*.jpg", "part": {"of": 2, "take": [1]}},
+    }
+    found = with_json(tmp_path, splits, COCO)
+    tables = {
+        name: batch.table["caption"].tolist() for name, batch in found.items() if batch.table is not None
+    }
+    assert tables == {"train": five("ac"), "test": five("bd")}  # e has no caption
+    assert means(found["test"]) == [70, 90]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], r"captions\.json: the whole: .*Accepted: `images` with `filename`"),
+        ({"images": [{"filename": "a.jpg"}, {}]}, r"images\.1\.filename: Field required"),
+        ({"images": [], "annotations": [{"image_id": 1, "bbox": []}]}, r"annotations\.0\.caption: Field req"),
+        (
+            COCO | {"annotations": [{"image_id": 9, "caption": "x"}]},
+            r"annotations\.0\.image_id: 9 is the `id`",
+        ),
+        (
+            {"images": [{"filename": "z.jpg", "sentences": [{"raw": "z"}]}]},
+            r"like 'Images/a\.jpg'.*of: z\.jpg",
+        ),
+    ],
+)
+def test_mistakes_in_json_captions(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        with_json(tmp_path, {"train": {"members": "Images/*.jpg"}}, content)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"captions": {"file": "c.json", "delimiter": "|"}}, "give `file` alone"),
+        ({"captions": COMMAS}, "`marked` needs `captions` in a .json file"),
+        ({"part": {"of": 2, "take": [0]}}, "give one of them"),
+        ({"other": ["val", "train"]}, "two splits take the images of 'train'"),
+    ],
+)
+def test_mistakes_in_marked_splits(changes: dict[str, Any], message: str) -> None:
+    part, other = changes.get("part"), changes.get("other", ["test"])
+    options = {
+        "archive": "x.zip",
+        "captions": changes.get("captions", {"file": "c.json"}),
+        "splits": {
+            "train": {"members": "*.jpg", "marked": ["train"], "part": part},
+            "test": {"members": "*.jpg", "marked": other},
+        },
+    }
+    with pytest.raises(ValidationError, match=message):
+        image_archive.Options.model_validate(options)
+
+
 def test_a_pattern_that_matches_nothing_is_named(tmp_path: Path) -> None:
     path = tar(tmp_path / "x.tar.gz", {"x/a/1.png": b""})
     options = {"archive": "x.tar.gz", "splits": {"train": {"members": "{label}/*.png"}}}
@@ -645,10 +789,43 @@ def test_columns_of_captions_become_one(tmp_path: Path, columns: list[str]) -> N
     ]
     assert not set(more) & set(train.table.columns)
     nothing = pairs(tmp_path, **{name: [None] * 6 for name in more})
-    with pytest.raises(UserError, match="row 0 of a chunk has no caption in caption_0, caption_1, caption_2"):
+    with pytest.raises(UserError, match=r"row 0 .* has no caption in caption_0, caption_1, caption_2"):
         read(
             toy("parquet", pair_options(columns=[], captions=list(more), label=None), kind="pairs"), p=nothing
         )
+
+
+def test_a_column_of_lists_holds_captions_under_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five each, as Flickr's photographs have them, beside a column with one."""
+    monkeypatch.setattr("winnow.data.readers.parquet.BATCH", 2)
+    sentences = [[f" {row} {k}" for k in range(5)] for row in range(6)]
+    options = pair_options(columns=[], captions=["sentences", "title"], label=None)
+    path = pairs(tmp_path, sentences=sentences, title=["t", None, "t", "t", "t", "t"])
+    train = read(toy("parquet", options, kind="pairs"), p=path)["train"]
+    assert train.table is not None
+    assert train.table["caption"].tolist() == [
+        [f"{row} {k}" for k in range(5)] + ["t"] * (row != 1) for row in (0, 1, 3, 4)
+    ]
+    assert "sentences" not in train.table
+    options["captions"] = ["sentences"]
+    path = pairs(tmp_path, sentences=[*sentences[:4], [], None])
+    with pytest.raises(UserError, match=r"p\.parquet: row 4 .* has no caption in sentences"):
+        read(toy("parquet", options, kind="pairs"), p=path)
+    left = read(toy("parquet", options | {"require": ["sentences"]}, kind="pairs"), p=path)["train"]
+    assert left.table is not None and left.table["caption"].map(len).tolist() == [5, 5, 5]
+    path = pairs(tmp_path, sentences=[[{"raw": "a dog"}]] * 6)
+    with pytest.raises(UserError, match=r"row 0 .* a list of texts, here is \{'raw': 'a dog'\}"):
+        read(toy("parquet", options, kind="pairs"), p=path)
+
+
+def test_a_list_of_captions_on_every_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"sentences": ["a dog", "a cat "]}\n{"sentences": ["a fox", "an owl"]}\n')
+    train = read(text("jsonl", "t.jsonl", captions=["sentences"]), t=path)["train"]
+    assert train.table is not None
+    assert train.table["caption"].tolist() == [["a dog", "a cat"], ["a fox", "an owl"]]
 
 
 def test_parquet_with_plain_bytes_and_all_columns(tmp_path: Path) -> None:
@@ -771,6 +948,17 @@ def test_mistakes_in_jsonl(tmp_path: Path, content: bytes, message: str) -> None
     (tmp_path / "t.jsonl").write_bytes(content)
     with pytest.raises(UserError, match=message):
         read(text("jsonl", "t.jsonl", columns=["q"]), t=tmp_path / "t.jsonl")
+
+
+def test_spaces_around_the_names_of_a_header_line(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("image| comment\na| A dog .\nb\n")
+    entry = text("csv", "t.csv", delimiter="|", captions=["comment"], require=["comment"])
+    train = read(entry, t=path)["train"]
+    assert train.table is not None
+    assert train.table.to_dict("list") == {"image": ["a"], "caption": [["A dog ."]]}
+    with pytest.raises(UserError, match=r"row 1 .* has no caption in comment"):
+        read(text("csv", "t.csv", delimiter="|", captions=["comment"]), t=path)
 
 
 def test_csv_and_tsv(tmp_path: Path) -> None:

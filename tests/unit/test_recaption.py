@@ -12,7 +12,7 @@ from test_prepare import arrays, toy
 
 from winnow.data.dataset import Dataset
 from winnow.data.prepare import prepare
-from winnow.data.recaption import recaptioned, swap
+from winnow.data.recaption import recaptioned, swap, written
 from winnow.errors import UserError
 from winnow.plan.catalogue import DatasetEntry, Recaption, load_catalogue
 
@@ -114,6 +114,60 @@ def test_no_caption_ends_empty() -> None:
     assert min(len(caption.split()) for caption in found) == 1
 
 
+COLUMNS = {"caption": ["a shirt", "shoes"], "colour": ["Red", None], "season": [float("nan"), "Fall"]}
+
+
+def test_a_template_is_filled_from_columns_and_missing_values_leave_no_gap() -> None:
+    assert written("{caption} in {colour} {season}", COLUMNS, "toy") == ["a shirt in Red", "shoes in Fall"]
+    assert written("{caption}, {caption}", {"caption": ["{colour}"]}, "toy") == ["{colour}, {colour}"]
+
+
+@pytest.mark.parametrize(
+    ("template", "columns", "message"),
+    [
+        ("{brand}", COLUMNS, "brand.*caption, colour, season"),
+        ("{season}", COLUMNS, "toy, example 0: .*empty"),
+        ("{price}", {"price": [3]}, "'price' is no text but 3"),
+        ("{caption}", {"caption": [["one", "two"]]}, "is no text but"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(
+    template: str, columns: dict[str, list[object]], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        written(template, columns, "toy")
+
+
+def test_training_captions_are_written_anew_with_the_name_of_the_class(tmp_path: Path) -> None:
+    plain = made(tmp_path / "plain", None, holdout=100, limits={"train": 500})
+    named = made(tmp_path / "named", {"template": "{stroke}, {label}"}, holdout=100, limits={"train": 500})
+    before, after = plain.table("train"), named.table("train")
+    names = [named.classes[label] for label in named.labels("train")]
+    assert after["caption"].tolist() == [
+        f"{stroke}, {name}" for stroke, name in zip(before["stroke"], names, strict=True)
+    ]
+    assert (plain.images("train") == named.images("train")).all()
+    for split in ("validation", "test"):
+        assert named.table(split).equals(plain.table(split))
+
+
+def test_words_are_taken_out_of_what_the_template_wrote(tmp_path: Path) -> None:
+    thin = made(tmp_path / "thin", {"template": "{label} {label} {label} {label}", "mask": 0.5})
+    names = [thin.classes[label] for label in thin.labels("train")]
+    assert thin.table("train")["caption"].tolist() == [f"{name} {name}" for name in names]
+
+
+@pytest.mark.parametrize("name", ["products", "emoji"])
+def test_levels_of_richness_differ_in_their_captions_alone(name: str) -> None:
+    base = CATALOGUE[name]
+    levels = [entry for other, entry in CATALOGUE.items() if other.startswith(f"{name}_") and entry.recaption]
+    assert len(levels) >= 2
+    for level in levels:
+        same = ("reader", "options", "splits", "shape", "classes", "kind")
+        assert all(getattr(level, key) == getattr(base, key) for key in same)
+        assert level.sources() == base.sources()
+
+
 def test_only_training_captions_change_and_all_else_stays(tmp_path: Path) -> None:
     clean = made(tmp_path / "clean", None, holdout=100, limits={"train": 500})
     noisy = made(tmp_path / "noisy", {"swap": 0.3}, holdout=100, limits={"train": 500})
@@ -136,9 +190,11 @@ def test_the_seed_decides(tmp_path: Path) -> None:
         made(tmp_path / "c", {"random_words": 0.5}).swapped("train")
 
 
-@pytest.mark.parametrize("change", [{}, {"swap": 0}, {"mask": 1.0}, {"mask": 0.2, "random_words": 0.2}])
-def test_wrong_settings_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"swap|mask"):
+@pytest.mark.parametrize(
+    "change", [{}, {"swap": 0}, {"mask": 1.0}, {"mask": 0.2, "random_words": 0.2}, {"template": "no column"}]
+)
+def test_wrong_settings_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"swap|mask|template"):
         Recaption.model_validate(change)
 
 
@@ -152,4 +208,9 @@ def test_only_pairs_can_be_recaptioned(tmp_path: Path) -> None:
 
 def test_entries_without_noise_keep_their_content() -> None:
     assert "recaption" not in captioned(None).content()
-    assert captioned({"swap": 0.3}).content()["recaption"]["swap"] == 0.3
+    assert captioned({"swap": 0.3}).content()["recaption"] == {
+        "swap": 0.3,
+        "mask": None,
+        "random_words": None,
+    }
+    assert captioned({"template": "{label}"}).content()["recaption"]["template"] == "{label}"

@@ -322,6 +322,8 @@ def test_averages_name_datasets_of_transfer(tree: Path) -> None:
     with pytest.raises(UserError, match=r"params\.averages: unknown dataset 'wds_dtd'"):
         load_plan(root=tree)
     change(tree / "suites/sas.yaml", "scales/demo/defaults/transfer", ["wds_dtd"])
+    change(tree / "suites/sas.yaml", "metric", "all_zero_shot_accuracy")
+    change(tree / "suites/sas.yaml", "figures", [])
     plan = load_plan(root=tree)
     sizes = {found.dataset: found.bytes_to_fetch for found in estimate_downloads(plan)}
     assert sizes == {"digits": 0, "wds_dtd": None}, "of a hub's files nothing is known before they come"

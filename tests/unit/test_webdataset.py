@@ -26,6 +26,8 @@ from winnow.data.prepare import channel_statistics, prepare
 from winnow.data.shards import index_shard
 from winnow.errors import UserError
 from winnow.plan.catalogue import DatasetEntry
+from winnow.signals import pair_facts
+from winnow.signals.engine.view import SignalView
 from winnow.store import write_json
 from winnow.train.engine.features import features
 from winnow.train.engine.space import Space
@@ -274,6 +276,36 @@ def test_a_damaged_range_names_shard_and_sample(shards: list[Path], tmp_path: Pa
     images.lengths[9] = 1 << 30
     with pytest.raises(UserError, match=r"00001\.tar: sample '00009': the shard ends before the image"):
         images[9]
+
+
+def test_sizes_are_those_of_the_published_pictures(tmp_path: Path) -> None:
+    """DataComp's rules look at them: a crawl reduces pictures, and the dataset fits them once more."""
+    path = tmp_path / "data" / "toy" / "a.tar"
+
+    def noted(seed: int, **facts: Any) -> dict[str, bytes]:
+        return pair(seed, json=json.dumps({"url": f"http://x/{seed}", "line": seed} | facts).encode())
+
+    samples = [
+        noted(0, original_width=400, original_height=150),
+        noted(1, original_width=None, original_height="?"),
+        pair(2, png=encode(2, (30, 90))),
+    ]
+    write_shard(path, samples)
+    data = prepared(tmp_path, entry_of({"train": (3, {"shards": ["a.tar"]})}, [path]))
+    assert data.sizes("train").tolist() == [[400, 150], [20, 16], [30, 90]]
+    facts = pair_facts.compute(pair_facts.Params(), SignalView(data, 0, 0))
+    assert facts[:, pair_facts.COLUMNS.index("min_side")].tolist() == [150, 16, 30]
+    assert np.allclose(facts[:, pair_facts.COLUMNS.index("aspect")], [400 / 150, 20 / 16, 3])
+
+
+def test_a_crawl_from_before_sizes_were_noted_has_those_of_its_shards(
+    shards: list[Path], tmp_path: Path
+) -> None:
+    entry = crawled(tmp_path, shards)
+    for path in (tmp_path / "data" / "toy" / "shards").glob("*.index.parquet"):
+        early = pd.read_parquet(path).drop(columns=["original_width", "original_height"])
+        early.to_parquet(path, index=False)
+    assert prepared(tmp_path, entry).sizes("test").tolist() == [[20, 16]] * 2
 
 
 @pytest.mark.parametrize("name", ["../secret.tar", "/etc/passwd", "toy/../../x.tar"])

@@ -1,9 +1,10 @@
 """img2dataset with limits on what one address may do; run by the Python of `.venv-crawl`, without Winnow.
 
 img2dataset reads an answer to its end, however long it is and however slowly it comes, opens `file:` as it
-does `http:`, and fills the missing part of a cut picture with grey. Here an answer has a largest size and a
-latest time, only http and https are spoken, and a JPEG or PNG has to have its end. Its own code is not
-touched: all this is a handler of urllib, through which it fetches.
+does `http:`, and fills the missing part of a cut picture with grey. Here an answer has a largest size, an
+address with all its redirects, headers and bodies a latest time, only http and https are spoken, and a JPEG
+or PNG has to have its end. Its own code is not touched: all this is in handlers of urllib, through which it
+fetches. Looking a name up is not timed here: the system has a limit of its own for that.
 
 Usage: python crawl_worker.py '{"url_list": ..., ...}' (arguments of img2dataset's `download`)
 """
@@ -16,15 +17,136 @@ import io
 import json
 import os
 import signal
+import socket
 import sys
+import threading
 import time
 import urllib.request
-from http.client import HTTPResponse
+from http.client import HTTPConnection, HTTPMessage, HTTPResponse, HTTPSConnection
+from typing import IO, Any
 from urllib.response import addinfourl
 
 MAX_BYTES = int(os.environ.get("WINNOW_CRAWL_MAX_BYTES", str(50 << 20)))
 MAX_SECONDS = float(os.environ.get("WINNOW_CRAWL_MAX_SECONDS", "60"))
 PIECE = 1 << 16
+
+
+class _Clock(threading.local):
+    """Until when (`time.monotonic`) a thread may be at its address; 0: it is at none."""
+
+    latest = 0.0
+
+
+CLOCK = _Clock()
+
+
+class Opener(urllib.request.OpenerDirector):
+    """Gives each address its latest time; what it redirects to is opened within the same time."""
+
+    def open(
+        self, fullurl: str | urllib.request.Request, data: Any = None, timeout: float | None = None
+    ) -> Any:
+        if CLOCK.latest:
+            return super().open(fullurl, data, timeout)
+        CLOCK.latest = time.monotonic() + MAX_SECONDS
+        try:
+            return super().open(fullurl, data, timeout)
+        finally:
+            CLOCK.latest = 0.0
+
+
+def patience(silent: float | None) -> float:
+    """Return the seconds that the next wait may take: `silent`, or less where the address has less left.
+
+    Raises `TimeoutError` where it has none.
+    """
+    left = CLOCK.latest - time.monotonic()
+    if left <= 0:
+        raise TimeoutError(f"took longer than {MAX_SECONDS:g} s")
+    return min(silent, left) if isinstance(silent, int | float) else left  # urllib's default is an object
+
+
+def reach(place: tuple[str, int], silent: float | None, source: Any = None) -> socket.socket:
+    """Return a connection to (host, port): a name with many dead machines has the address's time, not each.
+
+    A TLS handshake takes the time of one wait, whatever the server sends: Python sees to that.
+    """
+    host, port = place
+    error = OSError(f"{host}: no address")
+    for *_, found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        try:
+            return socket.create_connection((str(found[0]), port), patience(silent), source)
+        except OSError as failed:
+            error = failed
+    raise error
+
+
+class Timed(io.RawIOBase):
+    """What a server sends: each wait has the address's patience, so that no drip outlasts its time."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection, self.silent = connection, connection.gettimeout()
+        self.raw = connection.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self.connection.settimeout(patience(self.silent))
+        return self.raw.readinto(buffer)
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+class Answer(HTTPResponse):
+    """An answer whose status line, headers and body are read in time."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(Timed(sock))
+
+
+class Plain(HTTPConnection):
+    """A connection that is made, and answers, in time."""
+
+    response_class = Answer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._create_connection = reach
+
+
+class Secure(Plain, HTTPSConnection):
+    """The same over TLS."""
+
+
+class Http(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(Plain, req)
+
+
+class Https(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> HTTPResponse:
+        return self.do_open(Secure, req)
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Goes where a redirect leads without a look at its body, which urllib would read to the end."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        fp.close()  # of a closed answer urllib reads nothing
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class Bounded(urllib.request.BaseHandler):
@@ -47,14 +169,12 @@ class Bounded(urllib.request.BaseHandler):
 
 
 def whole_body(response: HTTPResponse) -> bytes:
-    """Return the body; ValueError where it is too large, too slow, or ends before the announced length."""
-    latest, pieces, size = time.monotonic() + MAX_SECONDS, [], 0
+    """Return the body; ValueError where it is too large, or ends before the announced length."""
+    pieces, size = [], 0
     while piece := response.read1(PIECE):
         size += len(piece)
         if size > MAX_BYTES:
             raise ValueError(f"larger than {MAX_BYTES} bytes")
-        if time.monotonic() > latest:
-            raise ValueError(f"took longer than {MAX_SECONDS:g} s")
         pieces.append(piece)
     if response.length:
         raise ValueError("truncated transfer")
@@ -86,14 +206,14 @@ def first_scan(body: bytes) -> int:
 
 def opener() -> urllib.request.OpenerDirector:
     """Return an opener that speaks http and https only."""
-    director = urllib.request.OpenerDirector()
+    director = Opener()
     for handler in (
         urllib.request.ProxyHandler,
         urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
+        Http,
+        Https,
         urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
+        Redirects,
         urllib.request.HTTPErrorProcessor,
         Bounded,
     ):

@@ -109,6 +109,20 @@ class Dataset:
         """Return captions, texts and attributes, one row per example."""
         return self._parquet(split, "table")
 
+    def sizes(self, split: str) -> npt.NDArray[np.float64]:
+        """Return the width and height in pixels of each image of a pair as it was published, (n, 2).
+
+        They are columns of the table, or of the places of images that stay in shards; of a crawl that did not
+        note them, they are those of the reduced images, and where nothing is known, those of the fitted ones.
+        """
+        tables = [self.table(split), *([self._parquet(split, "shards")] if self.shards else [])]
+        for sides in (["original_width", "original_height"], ["width", "height"]):
+            for table in tables:
+                if set(sides) <= set(table.columns):
+                    return table[sides].to_numpy(np.float64)
+        height, width, _ = self.shape
+        return np.tile(np.array([width, height], dtype=np.float64), (self.n(split), 1))
+
     def captions(self, split: str) -> list[list[str]]:
         """Return each example's captions, one or several; data without captions are a user's mistake."""
         path = self.folder / f"{split}_table.parquet"

@@ -157,6 +157,7 @@ def _facts(
         lazy = lazy_images(train.shards, entry, data)
         sample = np.unique(np.linspace(0, len(lazy) - 1, SAMPLE).astype(np.int64))
         images, more = lazy.rows(sample), {"statistics_sample": len(sample), "shards": lazy.sizes}
+    if train.shards or any(writer.counts for writer in writers.values()):
         more["left_out"] = {split: dict(sorted(writer.counts.items())) for split, writer in writers.items()}
     mean, std = (None, None) if images is None else channel_statistics(images)
     return more | {

@@ -1,18 +1,23 @@
-"""Noise in captions: moved to other examples, thinned out, or with random words put in."""
+"""Captions written anew, moved to other examples, thinned out, or with random words put in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import Recaption
 
 Mask = npt.NDArray[np.bool_]
 Caption = TypeVar("Caption", str, Sequence[str])
 """What an example has: a caption, or several."""
+
+FIELD = re.compile(r"\{(\w+)\}")
+"""Where a template has the value of a column."""
 
 
 def recaptioned(
@@ -35,6 +40,34 @@ def recaptioned(
         changed = (_changed(text, at, words, rng) for text, at in zip(texts, chosen, strict=True))
         found = [next(changed) if isinstance(own, str) else [next(changed) for _ in own] for own in found]
     return found, swapped
+
+
+def written(template: str, columns: Mapping[str, Iterable[object]], where: str) -> list[str]:
+    """Return a caption per example: the template, with its value in that column in place of each `{name}`.
+
+    A missing value leaves no gap: words stand one space apart. `where` is the split to name in errors.
+    """
+    names = FIELD.findall(template)
+    for name in names:
+        if name not in columns:
+            raise unknown("column", name, columns, f"{where}: recaption.template")
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return [
+        _filled(template, dict(zip(names, row, strict=True)), f"{where}, example {k}")
+        for k, row in enumerate(rows)
+    ]
+
+
+def _filled(template: str, values: Mapping[str, object], where: str) -> str:
+    for name, value in values.items():
+        is_missing = value is None or (isinstance(value, float) and np.isnan(value))
+        if not (isinstance(value, str) or is_missing):
+            raise UserError(f"{where}: recaption.template: '{name}' is no text but {value!r}.")
+    texts = {name: value if isinstance(value, str) else "" for name, value in values.items()}
+    caption = " ".join(FIELD.sub(lambda found: texts[found[1]], template).split())
+    if not caption:
+        raise UserError(f"{where}: recaption.template leaves the caption empty; name a column with text.")
+    return caption
 
 
 def _texts(captions: str | Sequence[str]) -> Sequence[str]:

@@ -38,14 +38,17 @@ COLUMNS: Final = {
     "length": "int64",
     "width": "int32",
     "height": "int32",
+    "original_width": "int64",
+    "original_height": "int64",
     "sha256": "str",
     "caption": "str",
     "url": "str",
     "line": "int64",
     "problem": "str",
 }
-"""Of an index: name in the shard, place of the image's bytes, pixels, digest of these bytes, text, address,
-line of the list (-1: not known), and what is wrong with the sample (nothing: an empty text)."""
+"""Of an index: name in the shard, place of the image's bytes, pixels, pixels before a crawl reduced them (as
+far as the metadata say, else the same), digest of these bytes, text, address, line of the list (-1: not
+known), and what is wrong with the sample (nothing: an empty text)."""
 
 
 @dataclass
@@ -129,8 +132,17 @@ def _row(sample: _Sample, facts_needed: bool) -> tuple[Any, ...]:
         problem = NOT_TEXT if not is_text else "" if caption else EMPTY
     offset, length = sample.image or (0, 0)
     width, height = sample.size or (0, 0)
+    sizes = (width, height, *(_original(facts) or (width, height)))
     url, line = str(facts.get("url") or ""), int(facts.get("line", -1))
-    return sample.key, offset, length, width, height, sample.sha256, caption, url, line, problem
+    return sample.key, offset, length, *sizes, sample.sha256, caption, url, line, problem
+
+
+def _original(facts: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the width and height that img2dataset notes of an image as it was published."""
+    width, height = (facts.get(f"original_{side}") for side in ("width", "height"))
+    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+        return width, height
+    return None
 
 
 def _text(content: bytes | None) -> tuple[str, bool]:

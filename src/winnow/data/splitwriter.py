@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from winnow.data.batch import Batch, Images, Labels, Vectors, chunks
-from winnow.data.recaption import recaptioned
+from winnow.data.recaption import recaptioned, written
 from winnow.errors import UserError, one_of
 from winnow.plan.catalogue import DatasetEntry, Recaption
 
@@ -149,7 +149,7 @@ class SplitWriter:
             self._keep(keep, seed)
 
     def recaption(self, change: Recaption, seed: int) -> None:
-        """Put noise into the captions of the examples that are kept, and note which were swapped."""
+        """Write the captions of the examples that are kept anew, or put noise in; note which were swapped."""
         table = self.whole_table()
         if table is None or "caption" not in table:
             columns = one_of(table.columns) if table is not None else "no table"
@@ -158,8 +158,18 @@ class SplitWriter:
             row = int(np.argmax(table["caption"].isna()))
             raise UserError(f"{self.where}, example {row}: has no caption; set `require: [caption]`.")
         rng = np.random.default_rng([seed, zlib.crc32(b"recaption")])
-        captions, self.swapped = recaptioned(table["caption"].tolist(), change, rng)
+        captions = table["caption"].tolist()
+        if change.template is not None:
+            captions = written(change.template, self._named_columns(table), self.where)
+        captions, self.swapped = recaptioned(captions, change, rng)
         self.tables = [table.assign(caption=captions)]
+
+    def _named_columns(self, table: pandas.DataFrame) -> dict[str, list[object]]:
+        """Return the table's columns by name and, as `label`, the classes' names where they are known."""
+        columns = {str(name): list(values) for name, values in table.items()}
+        if self.labels is not None and self.entry.classes and "label" not in columns:
+            columns["label"] = [self.entry.classes[label] for label in self.labels]
+        return columns
 
     def whole_table(self) -> pandas.DataFrame | None:
         """Return the rows of the table in order, or None if the split has no table."""

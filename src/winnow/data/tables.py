@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -76,8 +76,9 @@ class TableOptions(ReaderOptions):
     """Options of every reader of tables.
 
     `columns` (default: all) are kept; `label` and `id` name columns. `captions` names those that hold an
-    example's captions, one each, where that is not `caption` alone. A row that lacks a value in one of the
-    columns `require` (null or an empty text) is left out; `part` counts it all the same.
+    example's captions, one or a list of them each, where that is not `caption` alone. A row that lacks a
+    value in one of the columns `require` (null, an empty text or list) is left out; `part` counts it all the
+    same.
     """
 
     splits: dict[Split, SplitTable]
@@ -103,15 +104,23 @@ def table_batches(
     """Yield, for successive pieces of a file, the split's batch and the full rows it was made of."""
     part = options.splits[split].part
     start = 0
-    for frame in frames:
-        numbers = np.arange(start, start + len(frame))
-        start += len(frame)
-        require_columns(options.require, frame.columns, path)
+    for piece in frames:
+        numbers = np.arange(start, start + len(piece))
+        start += len(piece)
+        require_columns(options.require, piece.columns, path)
+        frame = piece.set_axis(numbers, axis=0)
         rows = frame[part.holds(numbers)] if part else frame
         for name in options.require:
-            rows = rows[rows[name].notna() & (rows[name] != "")]
+            rows = rows[_filled(rows[name])]
         if len(rows):
-            yield _batch(entry, options, split, rows.reset_index(drop=True), path), rows
+            yield _batch(entry, options, split, rows, path), rows
+
+
+def _filled(values: pandas.Series) -> npt.NDArray[np.bool_]:
+    """Return which cells are neither null nor an empty text or list."""
+    empty = [isinstance(value, str | list | np.ndarray) and len(value) == 0 for value in values]
+    filled: npt.NDArray[np.bool_] = values.notna().to_numpy() & ~np.array(empty, dtype=bool)
+    return filled
 
 
 def require_columns(wanted: Iterable[str | None], present: Iterable[str], path: Path) -> None:
@@ -125,8 +134,10 @@ def require_columns(wanted: Iterable[str | None], present: Iterable[str], path: 
 def _batch(
     entry: DatasetEntry, options: TableOptions, split: Split, rows: pandas.DataFrame, path: Path
 ) -> Batch:
+    """Return the batch of some rows of a file, whose index is their numbers there."""
     require_columns([*options.columns, *options.captions, options.label, options.id], rows.columns, path)
     table = rows[list(options.columns)] if options.columns else rows.drop(columns=list(options.captions))
+    table = table.reset_index(drop=True)
     if options.captions:
         table = _captioned(table, rows[list(options.captions)], path)
     return Batch(
@@ -139,24 +150,40 @@ def _batch(
 
 def _captioned(table: pandas.DataFrame, columns: pandas.DataFrame, path: Path) -> pandas.DataFrame:
     """Return a table with each row's captions as `caption`; columns that have none in it are left out."""
-    found = [[text for text in own if isinstance(text, str) and text.strip()] for own in columns.to_numpy()]
-    if not all(found):
-        names = ", ".join(columns.columns)
-        raise UserError(
-            f"{path}: row {found.index([])} of a chunk has no caption in {names}; name one of them in"
-            " `require` to leave such rows out."
-        )
-    captions = np.empty(len(found), dtype=object)
-    captions[:] = found
-    return table.assign(caption=captions)
+    import pandas
+
+    found = []
+    for row, *cells in columns.itertuples(name=None):
+        own = [text for cell in cells for text in _texts(cell, f"{path}: row {row} (the first is 0)")]
+        if not own:
+            names = ", ".join(columns.columns)
+            raise UserError(
+                f"{path}: row {row} (the first is 0) has no caption in {names}; name one of them in `require`"
+                " to leave such rows out."
+            )
+        found.append(own)
+    return table.assign(caption=pandas.Series(found, index=table.index, dtype=object))
+
+
+def _texts(cell: Any, where: str) -> list[str]:
+    """Return the captions in a cell: a text, a list of texts, or null; without the spaces around them."""
+    if isinstance(cell, str):
+        return [cell.strip()] if cell.strip() else []
+    if isinstance(cell, list | tuple | np.ndarray):
+        return [text for part in cell for text in _texts(part, where)]
+    if cell is None or cell != cell:  # NaN, as which pandas has nulls
+        return []
+    raise UserError(
+        f"{where}: a caption is a text or a list of texts, here is {cell!r:.60}. Name other columns in"
+        " `captions`, or write the texts into a column of their own."
+    )
 
 
 def _labels(values: pandas.Series, entry: DatasetEntry, path: Path) -> Labels:
     """Return labels as int64: whole numbers as they are, names by their place in the entry's `classes`."""
     if values.isna().any():
-        raise UserError(
-            f"{path}: column '{values.name}' lacks a label in row {int(np.argmax(values.isna()))} of a chunk."
-        )
+        row = values.index[int(np.argmax(values.isna()))]
+        raise UserError(f"{path}: column '{values.name}' lacks a label in row {row} (the first is 0).")
     if values.dtype.kind in "iu":
         return values.to_numpy(dtype=np.int64)
     index = {name: label for label, name in enumerate(entry.classes)}

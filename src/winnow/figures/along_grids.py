@@ -89,7 +89,8 @@ def _rows(
     only: list[str] | None,
 ) -> pd.DataFrame:
     """Return a metric's rows once for every sweep of which their arm has more than one grid."""
-    rows = layout.choose(table, arms, metric, None, only=only)
+    swept = {grid for grids in sweeps.values() for grid in grids}
+    rows = layout.choose(table[table["dataset"].isin(swept)], arms, metric, None, only=only)
     twice = rows[rows.duplicated(["arm", "dataset"])]
     if len(twice):
         raise UserError(

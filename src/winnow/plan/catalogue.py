@@ -95,20 +95,23 @@ class Relabel(ReaderOptions):
 
 
 class Recaption(Frozen):
-    """Noise in the training captions; the other splits and a held-out part keep theirs.
+    """Other training captions, or noise in them; the other splits and a held-out part keep theirs.
 
-    `swap` moves that share of the captions to other examples. `mask` takes that share of the words out, and
-    `random_words` puts random words of the training captions in their places: the control that keeps lengths.
+    `template` writes each caption anew: a name in braces stands for that column of the example's row, and
+    `{label}` for the name of its class. After that, `swap` moves that share of the captions to other
+    examples, `mask` takes that share of the words out, and `random_words` puts random words of the training
+    captions in their places: the control that keeps lengths.
     """
 
+    template: Annotated[str, StringConstraints(pattern=r"\{\w+\}")] | None = None
     swap: Annotated[float, Field(gt=0, le=1)] | None = None
     mask: Annotated[float, Field(gt=0, lt=1)] | None = None
     random_words: Annotated[float, Field(gt=0, lt=1)] | None = None
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
-        if (self.swap, self.mask, self.random_words) == (None, None, None):
-            raise ValueError("give `swap`, `mask` or `random_words`.")
+        if (self.template, self.swap, self.mask, self.random_words) == (None, None, None, None):
+            raise ValueError("give `template`, `swap`, `mask` or `random_words`.")
         if self.mask and self.random_words:
             raise ValueError("`mask` and `random_words` change the same words; give one of them.")
         return self
@@ -213,7 +216,8 @@ class DatasetEntry(Frozen):
         """Return the fields that say what the data are; titles, licences and addresses change no result."""
         words: dict[str, Any] = {"title": True, "licence": True, "homepage": True, "note": True}
         words["files"] = {"__all__": {"urls", "note", "of"}}
-        words |= {"recaption": True} if self.recaption is None else {}
+        if self.recaption is None or self.recaption.template is None:
+            words["recaption"] = self.recaption is None or {"template"}
         words["crawl"] = self.crawl is None or {"address"}
         words |= {"hub": True} if self.hub is None else {}
         return self.model_dump(mode="json", exclude=words)

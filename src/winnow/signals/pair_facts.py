@@ -2,8 +2,8 @@
 
 The columns are what DataComp's rules look at. A caption names a class if one of its words is a word of a
 class name, the plural aside: DataComp asks whether a word is a synset of ImageNet-21k, which is the list of
-classes of its target. Of several captions the first counts. Sizes are those before the image was resized,
-where the table has `width` and `height`.
+classes of its target. Of several captions the first counts. Sizes are those of the published image, as far
+as the table or the shards have them (`Dataset.sizes`).
 """
 
 from __future__ import annotations
@@ -59,11 +59,7 @@ def english(captions: list[str]) -> list[bool]:
 
 
 def _sides(view: SignalView) -> tuple[np.ndarray, np.ndarray]:
-    height, width, _ = view.data.shape
-    heights, widths = [], []
-    for split in view.data.pool:
-        table, n = view.data.table(split), view.data.n(split)
-        heights.append(table.get("height", np.full(n, height)))
-        widths.append(table.get("width", np.full(n, width)))
-    h, w = np.concatenate(heights).astype(np.float64), np.concatenate(widths).astype(np.float64)
-    return np.minimum(h, w), np.maximum(h, w) / np.minimum(h, w)
+    """Return the shorter side in pixels, and how many times as long the other one is."""
+    sizes = np.concatenate([view.data.sizes(split) for split in view.data.pool])
+    shorter, longer = sizes.min(axis=1), sizes.max(axis=1)
+    return shorter, longer / shorter

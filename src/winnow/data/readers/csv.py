@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class Options(TableOptions):
-    """Options of the reader `csv`; `names` gives the columns of a file without a header line."""
+    """Options of the reader `csv`; `names` gives the columns of a file without a header line.
+
+    Spaces around the names in a header line are no part of them.
+    """
 
     delimiter: str = Field(default=",", min_length=1, max_length=1)
     encoding: str = "utf-8"
@@ -46,6 +49,7 @@ def _frames(path: Path, options: Options) -> Iterator[pandas.DataFrame]:
             chunksize=BATCH,
             keep_default_na=False,
         ) as pieces:
-            yield from pieces
+            for piece in pieces:
+                yield piece.rename(columns=str.strip)
     except (ValueError, LookupError, pandas.errors.ParserError) as error:
         raise UserError(f"{path}: cannot be read as delimited text ({error}).") from error

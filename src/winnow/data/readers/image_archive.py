@@ -5,32 +5,37 @@ A split's `members` is a pattern on member names, `{label}` standing for the fol
 the validation images of Tiny-ImageNet have. Labels follow the lines of the member `class_order`, else
 `classes` of the entry, else the sorted folder names. Examples are in the order of their sorted member names,
 unless `order` gives the labels in another published order: the k-th image of a class is then the k-th
-occurrence of its label. `captions` is a file of the dataset with one line per caption: an image has as many
-as lines name it, and one that has none is left out. Of the images that `members` matches, a split takes
-those that its file `listed` names, or the `part` of the sorted names.
+occurrence of its label. `captions` is a file of the dataset with the captions (`winnow.data.captions`): an
+image has as many as name it, and one that has none is left out. Of the images that `members` matches, a split
+takes those that its file `listed` names, those that Karpathy's file of captions has `marked` as of one of
+these splits of his, or the `part` of the sorted names.
 """
 
 from __future__ import annotations
 
-import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import NonNegativeInt, model_validator
 
 from winnow.data import archive
 from winnow.data.arrays import ArrayRef, integer_labels, load_array
 from winnow.data.batch import BATCH, Batch, Labels
+from winnow.data.captions import Captioned, Captions, read_captions
 from winnow.data.pictures import Fit, decode_all
-from winnow.data.tables import Part, refuse_overlaps, require_columns
+from winnow.data.shards import NO_CAPTION
+from winnow.data.tables import Part, refuse_overlaps
 from winnow.errors import UserError, unknown
 from winnow.plan.catalogue import DatasetEntry, FileName, Frozen, ReaderOptions, Split
 
 if TYPE_CHECKING:
     import pandas
+
+NO_TEXT: Final = "caption that is empty or lacking"
 
 
 class Annotations(Frozen):
@@ -49,6 +54,7 @@ class SplitImages(Frozen):
     annotations: Annotations | None = None
     order: ArrayRef | None = None
     listed: FileName | None = None
+    marked: tuple[str, ...] = ()
     part: Part | None = None
 
     @model_validator(mode="after")
@@ -59,33 +65,14 @@ class SplitImages(Frozen):
             raise ValueError("labels come from `{label}` in `members` or from `annotations`, not from both.")
         if self.order and not self.labelled:
             raise ValueError("`order` needs labels: write `{label}` in `members` or give `annotations`.")
-        if self.listed and self.part:
-            raise ValueError("`listed` and `part` choose the images of a split; give one of them.")
+        if sum(map(bool, (self.listed, self.marked, self.part))) > 1:
+            raise ValueError("`listed`, `marked` and `part` choose the images of a split; give one of them.")
         return self
 
     @property
     def labelled(self) -> bool:
         """Whether the images have labels."""
         return "{label}" in self.members or self.annotations is not None
-
-
-class Captions(Frozen):
-    """Delimited text with a caption per line; `image` and `caption` are columns.
-
-    `names` gives the columns of a file without a header line. The image is a file name, with or without its
-    folder; a number after `#`, which Flickr's lists have, is not part of it. Quotes have a meaning in comma-
-    separated files alone.
-    """
-
-    file: FileName
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    names: tuple[str, ...] = ()
-    image: str = "image"
-    caption: str = "caption"
-
-
-class _Unquoted(csv.excel):
-    quoting = csv.QUOTE_NONE
 
 
 class Options(ReaderOptions):
@@ -100,8 +87,15 @@ class Options(ReaderOptions):
 
     @model_validator(mode="after")
     def _splits_are_apart(self) -> Self:
-        open_ones = {name: split for name, split in self.splits.items() if not split.listed}
-        refuse_overlaps((name, {split.members}, split.part) for name, split in open_ones.items())
+        named = [name for name, split in self.splits.items() if split.listed or split.marked]
+        rest = {name: split for name, split in self.splits.items() if name not in named}
+        refuse_overlaps((name, {split.members}, split.part) for name, split in rest.items())
+        marks = Counter(mark for split in self.splits.values() for mark in set(split.marked))
+        if marks and not (self.captions and self.captions.is_json):
+            raise ValueError("`marked` needs `captions` in a .json file, which gives each image a split.")
+        for mark, n in marks.items():
+            if n > 1:
+                raise ValueError(f"`marked`: two splits take the images of '{mark}'; name it once.")
         return self
 
     def file_names(self) -> set[str]:
@@ -123,7 +117,8 @@ def read(entry: DatasetEntry, files: dict[str, Path]) -> Iterator[Batch]:
     """Yield the images as the archive is unpacked, with the rows that the published order gives them."""
     options = Options.model_validate(entry.options)
     path = files[options.archive]
-    places, classes = _plan(entry, options, files)
+    places, classes, left_out = _plan(entry, options, files)
+    yield from (Batch(split, counts=counts) for split, counts in left_out.items() if counts)
     waiting: dict[Split, list[tuple[_Place, str, bytes]]] = {split: [] for split in options.splits}
     for name, read_bytes in archive.stream(path, set(places)):
         held = waiting[places[name].split]
@@ -162,22 +157,18 @@ def _table(held: list[tuple[_Place, str, bytes]]) -> pandas.DataFrame:
 
 def _plan(
     entry: DatasetEntry, options: Options, files: dict[str, Path]
-) -> tuple[dict[str, _Place], tuple[str, ...]]:
-    """Return the place of every image member, and the class names in label order."""
+) -> tuple[dict[str, _Place], tuple[str, ...], dict[Split, dict[str, int]]]:
+    """Return the place of every image member, the class names in label order, and what is left out."""
     path = files[options.archive]
     texts = {split.annotations.member for split in options.splits.values() if split.annotations}
     texts |= {options.class_order} if options.class_order else set()
     sizes, contents = archive.inspect(path, texts)
-    captions = _captions(options.captions, files[options.captions.file]) if options.captions else {}
-    folders = {
-        split: _chosen(_folders(split, wanted, sizes, contents, path), wanted, files)
-        for split, wanted in options.splits.items()
-    }
-    if options.captions:
-        folders = {
-            split: {name: folder for name, folder in found.items() if _own(captions, name)}
-            for split, found in folders.items()
-        }
+    about = options.captions
+    captions = read_captions(about, files[about.file]) if about else None
+    folders, left_out = {}, {}
+    for split, wanted in options.splits.items():
+        chosen = _chosen(_folders(split, wanted, sizes, contents, path), wanted, files, captions)
+        folders[split], left_out[split] = _with_captions(split, chosen, captions)
     if options.class_order:
         classes = tuple(contents[options.class_order].decode().split())
     else:
@@ -191,16 +182,36 @@ def _plan(
         order = options.splits[split].order
         rows = _rows(labels, order, files, classes) if order else range(len(labels))
         places |= {
-            member: _Place(split, int(r), k, _own(captions, member))
+            member: _Place(split, int(r), k, tuple(filter(None, captions.of(member) if captions else [])))
             for member, r, k in zip(found, rows, labels, strict=True)
         }
-    return places, classes
+    return places, classes, left_out
+
+
+def _with_captions(
+    split: Split, chosen: dict[str, str | None], captions: Captioned | None
+) -> tuple[dict[str, str | None], dict[str, int]]:
+    """Return the images that have a caption, and how much is left out, by reason."""
+    if captions is None:
+        return chosen, {}
+    texts = {name: captions.of(name) for name in chosen}
+    kept = {name: folder for name, folder in chosen.items() if any(texts[name])}
+    if chosen and not kept:
+        raise UserError(
+            f"{captions.path}: has no caption of an image of split {split}, like '{next(iter(chosen))}'."
+            f" It has captions of: {', '.join(sorted(captions.texts)[:3])}, ..."
+        )
+    empty = sum(not text for own in texts.values() for text in own)
+    return kept, dict(+Counter({NO_CAPTION: len(chosen) - len(kept), NO_TEXT: empty}))
 
 
 def _chosen(
-    found: dict[str, str | None], wanted: SplitImages, files: dict[str, Path]
+    found: dict[str, str | None], wanted: SplitImages, files: dict[str, Path], captions: Captioned | None
 ) -> dict[str, str | None]:
-    """Return the members of a split that its list names, or that are in its part."""
+    """Return the members of a split that its list names, that are marked so, or that are in its part."""
+    if wanted.marked:
+        assert captions is not None, "the options ask for captions"
+        return {name: found[name] for name in captions.marked(found, wanted.marked)}
     if wanted.part is not None:
         inside = wanted.part.holds(np.arange(len(found)))
         return {name: found[name] for name, is_in in zip(found, inside, strict=True) if is_in}
@@ -213,37 +224,6 @@ def _chosen(
         if name not in here:
             raise UserError(f"{path}: lists '{name}', which `members` does not match in the archive.")
     return {here[name]: found[here[name]] for name in sorted(names, key=here.__getitem__)}
-
-
-def _captions(about: Captions, path: Path) -> dict[str, tuple[str, ...]]:
-    """Return the captions of each image, in the order of their lines."""
-    found: dict[str, list[str]] = {}
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            dialect: type[csv.Dialect] = csv.excel if about.delimiter == "," else _Unquoted
-            reader = csv.reader(lines, dialect, delimiter=about.delimiter)
-            names = list(about.names) or next(reader, [])
-            require_columns([about.image, about.caption], names, path)
-            image, caption = names.index(about.image), names.index(about.caption)
-            for row in filter(None, reader):
-                if len(row) != len(names):
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: {len(row)} fields where {len(names)} are expected;"
-                        " quote captions that hold the delimiter."
-                    )
-                if row[caption].strip():
-                    name = re.sub(r"#\d+$", "", row[image].strip())
-                    found.setdefault(name, []).append(row[caption].strip())
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as delimited text ({error}).") from error
-    return {image: tuple(texts) for image, texts in found.items()}
-
-
-def _own(captions: dict[str, tuple[str, ...]], member: str) -> tuple[str, ...]:
-    """Return an image's captions: those under its whole name, and those under its name in its folder."""
-    return tuple(
-        text for key in dict.fromkeys([member, PurePosixPath(member).name]) for text in captions.get(key, ())
-    )
 
 
 def _folders(

@@ -120,6 +120,8 @@ def _crawled(manifest: Path) -> Iterator[pandas.DataFrame]:
             raise UserError(
                 f"{tar}: is not the shard that {manifest.name} describes. {_again(tar, manifest)}"
             )
+        for side in ("width", "height"):  # an index of an early crawl has the size in the shard alone
+            index[f"original_{side}"] = index.get(f"original_{side}", index[side])
         yield index.sort_values("line").assign(shard=f"{manifest.parent.name}/shards/{tar.name}")
 
 
@@ -142,7 +144,7 @@ def _batch(entry: DatasetEntry, split: Split, rows: pandas.DataFrame, captions: 
     table = rows[["caption", "url"]]
     if captions == "lines":
         table = table.assign(caption=rows["caption"].map(_lines))
-    names: Any = ["shard", "offset", "length", "width", "height", "key"]
+    names: Any = ["shard", "offset", "length", "original_width", "original_height", "key"]
     return Batch(
         split,
         table=table,
