@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from winnow.data.dataset import Dataset
 from winnow.plan.suite import load_suite
 from winnow.select import c_rho, clip_score, datacomp
 from winnow.select.engine.subset import Subset, View
-from winnow.signals import pair_facts
-from winnow.signals.engine.view import SignalView
+from winnow.signals import near_target, pair_facts
+from winnow.signals.engine.view import Proxy, SignalView
 from winnow.signals.near_target import _in_shared_clusters
 
 ROOT = Path(__file__).parents[2]
@@ -159,3 +160,32 @@ def test_only_clusters_with_a_target_image_count() -> None:
     pool = np.repeat(centres, 25, axis=0) + 0.01 * RNG.normal(size=(100, 4)).astype(np.float32)
     found = _in_shared_clusters(pool, centres[[1, 3]], 4, seed=0)
     assert found.tolist() == [False] * 25 + [True] * 25 + [False] * 25 + [True] * 25
+
+
+def test_the_target_is_other_data_of_another_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pool images are all dark or all light, and the target has light ones alone, of another size."""
+    pool = np.repeat(np.array([10, 240], np.uint8), 20)[:, None, None, None] * np.ones(
+        (40, 8, 8, 1), np.uint8
+    )
+
+    class Data:
+        shape, mean, std = (8, 8, 1), (0.5,), (0.5,)
+
+        def images(self, split: str) -> np.ndarray:
+            return {"train": np.full((700, 4, 4, 1), 230, np.uint8), "validation": pool[:1]}[split]
+
+    class Model:
+        encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+
+    with torch.no_grad():
+        weight, bias = Model.encoder[1].weight, Model.encoder[1].bias
+        weight[0], weight[1], bias[0], bias[1] = 1 / 64, -1 / 64, 1.0, 1.0
+    data = Data()
+    proxy = Proxy(Path(), 0, data, "cpu")  # type: ignore[arg-type]
+    monkeypatch.setattr(Proxy, "load", lambda self: Model)
+    embeddings = np.repeat(np.array([[0.1, 1.0], [1.0, 0.1]], np.float32), 20, axis=0)
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    params = near_target.NearTargetParams(share=0.05)
+    for target, near in ((data, [False] * 20 + [True] * 20), (None, [True] * 20 + [False] * 20)):
+        view = SignalView(data, 0, 0, (proxy,), {"embeddings": unit}, target)  # type: ignore[arg-type]
+        assert near_target.compute(params, view).tolist() == near

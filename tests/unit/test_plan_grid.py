@@ -183,6 +183,34 @@ def test_signals_that_need_a_validation_split_ask_for_it(tree: Path, arm: str, a
     assert any(cell.arm == arm for cell in plan(tree, **settings).graph.cells["filtering"])
 
 
+def test_other_data_stand_for_the_target_and_train_filter_networks(tree: Path) -> None:
+    path, settings = tree / "suites/filtering.yaml", {"suites": ["filtering"]}
+    shutil.copy(ROOT / "suites/filtering.yaml", path)
+    change(path, "scales/demo/defaults/arms", ["full", "clip_score", "random", "image", "filter_network"])
+    change(path, "scales/demo/defaults/fractions", {"epochs": [0.5], "steps": [0.5]})
+    change(path, "scales/demo/defaults/target_images", "digits")
+    change(path, "scales/demo/defaults/clean_pairs", "digit_captions")
+    planned = plan(tree, **settings)
+    nodes = {reference: node.spec for reference, node in planned.graph.nodes.items()}
+    (near,) = [s for s in nodes.values() if isinstance(s, SignalSpec) and s.signal.name == "near_target"]
+    target = nodes[near.uses["target"]]
+    assert isinstance(target, PrepareSpec) and (target.dataset, target.limits) == ("digits", {})
+    (cell,) = [cell for cell in planned.graph.cells["filtering"] if cell.arm == "filter_network"]
+    proxies = [s for r, s in nodes.items() if r in cell.upstream and isinstance(s, TrainSpec)]
+    clean = [spec(planned, proxy.data).dataset for proxy in proxies]
+    assert clean == ["digit_captions"] and proxies[0].split is None, "its proxy sees nothing of the pool"
+    for key, name, message in (
+        ("target_images", "linear_intra_class", "no training images"),
+        ("clean_pairs", "digits", "no pairs with images of"),
+        ("clean_pairs", "digit_caption", "Did you mean 'digit_captions'"),
+    ):
+        wrong = read(path)["scales"]["demo"]["defaults"][key]
+        change(path, f"scales/demo/defaults/{key}", name)
+        with pytest.raises(UserError, match=rf"filtering\.yaml.*{key}.*{message}"):
+            plan(tree, **settings)
+        change(path, f"scales/demo/defaults/{key}", wrong)
+
+
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [

@@ -11,8 +11,9 @@ import pytest
 
 from winnow.errors import UserError
 from winnow.evaluate import zero_shot
-from winnow.evaluate.engine.corruptions import corrupted, resized
+from winnow.evaluate.engine.corruptions import corrupted
 from winnow.evaluate.engine.view import EvaluationView
+from winnow.train.engine.resize import resized
 
 RNG = np.random.default_rng(0)
 

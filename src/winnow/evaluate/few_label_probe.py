@@ -49,7 +49,7 @@ def evaluate(params: FewLabelProbeParams, view: EvaluationView) -> dict[str, tup
     metrics = {"test_accuracy": next(iter(found.values()))}
     metrics |= {f"labels_{share}_accuracy": value for share, value in found.items()}
     for name, data in view.transfer.items():
-        from winnow.evaluate.engine.corruptions import resized
+        from winnow.train.engine.resize import resized
 
         train, test = (
             view.encode_images(resized(np.asarray(data.images(split)), view.data.shape))

@@ -184,7 +184,7 @@ def _ranks(
 
 def _transferred(params: ZeroShotParams, view: EvaluationView) -> Iterator[tuple[str, tuple[float, int]]]:
     """Yield top-1 accuracies on other datasets' test images, resized, and their mean."""
-    from winnow.evaluate.engine.corruptions import resized
+    from winnow.train.engine.resize import resized
 
     values: dict[str, float] = {}
     for name, data in view.transfer.items():

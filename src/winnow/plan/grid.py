@@ -74,21 +74,45 @@ class Grid:
             )
 
     def transfer(self) -> dict[str, Ref]:
-        """Add the further datasets that trained models are measured on, whole as they are published."""
-        found = {}
-        for name in self.scale.transfer:
-            if name not in self.catalogue:
-                raise unknown("dataset", name, self.catalogue, f"{self.where}.transfer")
-            spec = PrepareSpec(
-                dataset=name,
-                entry=self.catalogue[name].content(),
-                limits={},
-                holdout=0,
-                pool=("train",),
-                root_seed=self.config.root_seed,
+        """Add the further datasets that trained models are measured on."""
+        return {name: self.other(name, "transfer") for name in self.scale.transfer}
+
+    def other(self, name: str, key: str) -> Ref:
+        """Add another dataset, whole as it is published; key: where the grid names it."""
+        if name not in self.catalogue:
+            raise unknown("dataset", name, self.catalogue, f"{self.where}.{key}")
+        spec = PrepareSpec(
+            dataset=name,
+            entry=self.catalogue[name].content(),
+            limits={},
+            holdout=0,
+            pool=("train",),
+            root_seed=self.config.root_seed,
+        )
+        return self.add(spec)
+
+    def target_images(self) -> Ref | None:
+        """Add the data whose training images stand for the target; None: the validation split does."""
+        name = self.scale.target_images
+        if name is None:
+            return None
+        entry = self.catalogue.get(name)
+        if entry is not None and entry.kind not in ("images", "pairs"):
+            raise UserError(f"{self.where}.target_images: {name} has no training images. Name one that has.")
+        return self.other(name, "target_images")
+
+    def clean_pairs(self) -> Ref | None:
+        """Add the data that filter networks are trained on; None: the validation split is."""
+        name = self.scale.clean_pairs
+        if name is None:
+            return None
+        entry, shape = self.catalogue.get(name), self.entry.shape
+        if entry is not None and (entry.kind, entry.shape) != ("pairs", shape):
+            raise UserError(
+                f"{self.where}.clean_pairs: {name} has no pairs with images of {shape}, the shape of"
+                f" {self.entry.name}. Name one that has."
             )
-            found[name] = self.add(spec)
-        return found
+        return self.other(name, "clean_pairs")
 
     @cached_property
     def n(self) -> int:

@@ -111,7 +111,9 @@ class Scale(_Model):
     trained models regress on instead of labels. `methods` holds parameters of
     methods for this grid, by name; those of an arm go before them. `arms` names those to run, all by default;
     `arm_fractions` restricts single arms at this scale, and `arm_trainings` changes the settings that they
-    have of their own, key by key. `inputs` says what experts, synthetic sets and
+    have of their own, key by key. `target_images` names a dataset whose training images stand for what models
+    are to be good at, and `clean_pairs` one that filter networks are trained on; without them the validation
+    split does. `inputs` says what experts, synthetic sets and
     trained models are shown: images normalised, or whitened by ZCA after that. Proxies are shown plain ones.
     """
 
@@ -131,6 +133,8 @@ class Scale(_Model):
     targets: Use | None = None
     evaluation: Use
     transfer: Annotated[list[str], Once] = []
+    target_images: str | None = None
+    clean_pairs: str | None = None
     measures: list[Use] = []
     signals: dict[str, dict[str, Any]] = {}
     methods: dict[str, dict[str, Any]] = {}

@@ -83,8 +83,9 @@ class Trainings:
         split: str | None = None,
         synthetic: Ref | None = None,
         upstream: list[Ref] | None = None,
+        data: Ref | None = None,
     ) -> Ref:
-        """Add one training with the settings under `key` of the scale and the arm."""
+        """Add one training with the settings under `key` of the scale and the arm; data: other data."""
         training, needs = self.settings(key), self.trainer_needs(key)
         self._check_trainer(key, training.trainer.name, needs, synthetic is not None)
         targets = None
@@ -99,7 +100,7 @@ class Trainings:
         spec = TrainSpec(
             seeds=self.grid.seeds,
             root_seed=self.grid.config.root_seed,
-            data=self.grid.data,
+            data=self.grid.data if data is None else data,
             subset=subset,
             synthetic=synthetic,
             targets=targets,
@@ -155,7 +156,8 @@ class Trainings:
         `variants`.
 
         A variant is trained for a `share` of the epochs, or on another `split` than the pool: for as many
-        epochs of that, or, with `length` steps, for as many steps as these epochs of the pool take. `learned`
+        epochs of that, or, with `length` steps, for as many steps as these epochs of the pool take. The split
+        `clean` is the grid's `clean_pairs`, or the validation split where it names none. `learned`
         is what the proxy has to have been trained on: labels, for classes, or captions, for texts. `named`:
         it is asked for the names of the data's classes.
         """
@@ -183,6 +185,11 @@ class Trainings:
     def _variant(self, share: float = 1.0, split: str = "pool", length: Length = "epochs") -> dict[str, Any]:
         if split == "pool":
             return {"share": share}
+        if split == "clean":
+            clean = self.grid.clean_pairs()
+            if clean is not None:
+                return {"share": share, "data": clean}
+            split = "validation"
         self.grid.require_validation(f"the proxy of '{self.arm.label}' ({self.where})")
         return {"share": share, "split": split, "length": length}
 
@@ -229,8 +236,12 @@ class Trainings:
                 uses |= {f"model{number}": one for number, one in enumerate(self.experts(upstream))}
                 uses |= self.targets(upstream)
                 plugins.append(self.model("experts"))
-            elif need == "validation":
-                grid.require_validation(f"'{name}' ({where})")
+            elif need == "target":
+                target = grid.target_images()
+                if target is None:
+                    grid.require_validation(f"'{name}' ({where})")
+                else:
+                    uses["target"] = target
             else:
                 inner = {**settings, **overrides.get(need, {})}
                 uses[need] = self._signal(need, inner, overrides, where, upstream)

@@ -192,7 +192,9 @@ def _signal_cases(book: Book) -> dict[str, Case]:
                 arrays[name] = (book.signal_key(use), book.measures.stages[book.signal_key(use)])
         if reads_experts(spec.signal):
             arrays = {}  # stand-in experts learn labels, which costs what regressing does
-        ready = len(arrays) + len(proxies) == len(spec.uses) or reads_experts(spec.signal)
+        # Other data, as of a target, are left out: the validation split of the stand-in stands for them.
+        wanted = sum(isinstance(book.specs[use], SignalSpec | TrainSpec) for use in spec.uses.values())
+        ready = len(arrays) + len(proxies) == wanted or reads_experts(spec.signal)
         trained = all(book.train_key(proxy) in book.measures.train for proxy in proxies)
         if ready and trained and not book.measures.knows(key):
             n = max(n, cases[key].n) if key in cases else n  # type: ignore[union-attr]

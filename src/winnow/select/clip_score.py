@@ -1,8 +1,9 @@
 """CLIP score: keep the pairs whose image and caption are most similar to an image-text proxy.
 
 The rule of LAION and DataComp, as a share of the pool: thresholds on the cosine depend on the model. With
-`trained_on: validation` the proxy is a filter network that was trained on a small held-out set of clean
-pairs (DFN, Fang et al. 2023). `keep: low` is a negative control.
+`trained_on: clean` the proxy is a filter network that was trained on a smaller set of clean pairs (DFN, Fang
+et al. 2023): the dataset that the grid names as `clean_pairs`, or the validation split. `keep: low` is a
+negative control.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from winnow.select.engine.subset import Score, Subset, View, subset
 
 class ClipScoreParams(Params):
     keep: Literal["high", "low"] = "high"
-    trained_on: Literal["pool", "validation"] = "pool"
+    trained_on: Literal["pool", "clean"] = "pool"
 
 
 def needs(params: ClipScoreParams) -> Signals:
@@ -32,7 +33,7 @@ def nested(_: ClipScoreParams) -> bool:
 
 @plugin(
     params=ClipScoreParams,
-    variants={"plain": {}, "filter_network": {"trained_on": "validation"}, "lowest": {"keep": "low"}},
+    variants={"plain": {}, "filter_network": {"trained_on": "clean"}, "lowest": {"keep": "low"}},
     needs=needs,
     nested=nested,
     source="Gadre et al. 2023, arXiv 2304.14108; filter_network: Fang et al. 2023, arXiv 2309.17425",

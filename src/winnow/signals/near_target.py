@@ -1,7 +1,8 @@
 """Whether a pool image lies in a cluster that the target's images lie in: DataComp's image-based rule.
 
 The pool's embeddings are clustered (spherical k-means); a cluster counts if its centroid is the nearest one
-of at least one image of the validation split, which stands for the target.
+of at least one image of the target: the training images of the dataset that the grid names as
+`target_images`, or its own validation split.
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ class NearTargetParams(Params):
 
 
 def needs(_: NearTargetParams) -> Signals:
-    return {"embeddings": {}, "model": {}, "validation": {}}
+    return {"embeddings": {}, "model": {}, "target": {}}
 
 
 @plugin(params=NearTargetParams, needs=needs, source="Gadre et al. 2023, arXiv 2304.14108, section 4.2")
 def compute(params: NearTargetParams, view: SignalView) -> np.ndarray:
     """Return (n,) bool."""
-    from winnow.signals.engine.encode import image_features
+    from winnow.signals.engine.encode import features_of_others, image_features
 
-    target = image_features(view.proxies[0], "validation")
+    if view.target is None:
+        target = image_features(view.proxies[0], "validation")
+    else:
+        target = features_of_others(view.proxies[0], view.target.images("train"))
     pool = np.ascontiguousarray(view.signals["embeddings"], dtype=np.float32)
     k = max(1, round(params.share * len(pool)))
     return _in_shared_clusters(pool, target, k, derive(view.root_seed, "clustering", view.seed, "target"))

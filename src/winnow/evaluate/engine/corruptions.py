@@ -28,17 +28,6 @@ def corrupted(images: np.ndarray, kind: Corruption, strength: int, seed: int = 0
     return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy())
 
 
-def resized(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return uint8 images (n, h, w, c) in another shape (h, w, c): bicubic; grey and colour are converted."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    if pixels.shape[1] != shape[2]:
-        pixels = pixels.expand(-1, 3, -1, -1) if shape[2] == 3 else functional.rgb_to_grayscale(pixels)
-    if tuple(pixels.shape[2:]) != tuple(shape[:2]):
-        mode = functional.InterpolationMode.BICUBIC
-        pixels = functional.resize(pixels, list(shape[:2]), mode, antialias=True)
-    return np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())
-
-
 def _greyscale(pixels: Tensor, strength: float, seed: int) -> Tensor:
     return torch.lerp(pixels, functional.rgb_to_grayscale(pixels, 3), strength)
 

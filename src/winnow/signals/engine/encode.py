@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from winnow.data.lazy import ImageSource
 from winnow.errors import UserError
 from winnow.seeds import derive
 from winnow.signals.engine.view import Proxy, SignalView
-from winnow.train.engine.features import features
+from winnow.train.engine.features import BATCH, features
+from winnow.train.engine.resize import resized
 from winnow.train.engine.space import Space
 
 if TYPE_CHECKING:
@@ -42,6 +44,14 @@ def image_features(proxy: Proxy, split: str | None = None) -> np.ndarray:
     images = proxy.data.pool_images() if split is None else proxy.data.images(split)
     found = features(proxy.load().encoder, images, Space.plain(proxy.data, proxy.device))
     return functional.normalize(found, dim=1).numpy()
+
+
+def features_of_others(proxy: Proxy, images: ImageSource) -> np.ndarray:
+    """Return the same of images of any size, (n, d) float32; they are resized to what the proxy sees."""
+    encoder, space = proxy.load().encoder, Space.plain(proxy.data, proxy.device)
+    parts = (np.asarray(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    found = [features(encoder, resized(part, proxy.data.shape), space) for part in parts]
+    return functional.normalize(torch.cat(found), dim=1).numpy()
 
 
 def caption_features(proxy: Proxy) -> np.ndarray:

@@ -41,9 +41,10 @@ def _view(job: Job[SignalSpec], data: Dataset, seed: int) -> SignalView:
     arrays = {
         name: load_array(job.input(reference), f"s{seed}/signal.npy")
         for name, reference in spec.uses.items()
-        if name not in models
+        if name not in (*models, "target")
     }
-    return SignalView(data, spec.root_seed, seed, proxies, arrays)
+    target = Dataset.open(job.input(spec.uses["target"])) if "target" in spec.uses else None
+    return SignalView(data, spec.root_seed, seed, proxies, arrays, target)
 
 
 def _check(values: np.ndarray, data: Dataset, name: str) -> None:

@@ -54,7 +54,8 @@ class Proxy:
 class SignalView:
     """One repetition's inputs. `proxies`: trained models, in the order of their numbers.
 
-    signals: arrays by name, one row per example of the pool.
+    signals: arrays by name, one row per example of the pool. target: other data, whose training images
+    stand for what models are to be good at.
     """
 
     data: Dataset
@@ -62,3 +63,4 @@ class SignalView:
     seed: int
     proxies: tuple[Proxy, ...] = ()
     signals: dict[str, np.ndarray] = field(default_factory=dict)
+    target: Dataset | None = None
