@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from torch.nn.utils import parameters_to_vector
 
 from winnow import registry
 from winnow.distill.engine import gradients
+from winnow.distill.engine.convnet_student import student_of
+from winnow.distill.engine.learned import LearnedSet
 from winnow.distill.engine.nearest import Nearest, nearest_to_centres
+from winnow.distill.engine.students import flat
 from winnow.errors import UserError
 
 
@@ -68,6 +72,53 @@ def test_networks_train_on_real_images(tmp_path: Path) -> None:
         distill("dream", tmp_path / str(count), train_on=count).given.images for count in (20, None)
     )
     assert not torch.equal(real, synthetic)
+
+
+def test_networks_train_as_torchs_sgd_does_and_go_on_with_their_velocity(tmp_path: Path) -> None:
+    view = make_view(tmp_path, "dream")
+    params = params_of("dream").model_copy(
+        update={
+            "train_on": 20,
+            "epochs": 2,
+            "batch_train": 10,
+            "cutmix": 0.0,
+            "augment": "",
+            "lr_network": 0.1,
+        }
+    )
+    learned, network = LearnedSet.begin(view, "real"), view.network(0)
+    student, weights = student_of(network, "cross_entropy"), flat(network.parameters())
+    velocity, other = torch.zeros_like(weights), copy.deepcopy(network)
+    for step in range(2):
+        gradients._train(params, view, learned, student, (weights, velocity), step)
+    sgd = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for step in range(2):
+        random = torch.Generator().manual_seed(view.derive("order", step))
+        chosen = torch.randperm(len(view.real), generator=random)[:20]
+        for _ in range(2):
+            for rows in torch.randperm(20, generator=random).split(10):
+                sgd.zero_grad()
+                logits = other(view.real.images[chosen][rows])
+                torch.nn.functional.cross_entropy(logits, view.real.labels[chosen][rows]).backward()
+                sgd.step()
+    torch.testing.assert_close(weights, flat(other.parameters()), rtol=1e-4, atol=1e-5)
+
+
+def test_half_of_the_batches_are_mixed_and_labels_follow_the_pixels() -> None:
+    params = params_of("dream").model_copy(update={"cutmix": 0.5})
+    images = torch.arange(6.0)[:, None, None, None].expand(6, 1, 8, 8).contiguous()
+    targets, random, mixed = torch.eye(6), torch.Generator().manual_seed(0), 0
+    for _ in range(60):
+        shown, shares = gradients._cut_and_mixed(params, images, targets, random)
+        mixed += int(not torch.equal(shown, images))
+        own = torch.stack([(shown == label).float().mean(dim=(1, 2, 3)) for label in range(6)], dim=1)
+        torch.testing.assert_close(shares, own)
+    assert 15 < mixed < 45
+    again = [
+        gradients._cut_and_mixed(params, images, targets, torch.Generator().manual_seed(5))[0]
+        for _ in range(2)
+    ]
+    assert torch.equal(*again), "by the seed alone"
 
 
 def test_too_few_real_images_are_told(tmp_path: Path) -> None:

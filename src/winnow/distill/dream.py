@@ -3,8 +3,8 @@
 Networks train on real images in between, gradients of convolutions are compared by their squared distance,
 and each synthetic image holds several small ones (IDC, which DREAM builds on). The published rate, 0.005
 for 10 images of a class and in proportion to their number, is for pixels in [0, 1]; for images as networks
-see them, a step is as long at 0.005 over the variance of a channel, about 0.08. Here they train by plain
-SGD, without momentum and CutMix.
+see them, a step is as long at 0.005 over the variance of a channel, about 0.08. Networks are trained as in
+IDC: with momentum, weight decay, and CutMix in half of the batches.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class DreamParams(GradientParams):
     lr_images: float = Field(default=0.08, gt=0)
     batch_train: int = Field(default=64, ge=1)
     batch_real: int = Field(default=64, ge=1)
+    momentum_network: float = Field(default=0.9, ge=0, lt=1)
+    decay_network: float = Field(default=5e-4, ge=0)
+    cutmix: float = Field(default=0.5, ge=0, le=1)
     metric: Literal["cosine", "squared"] = "squared"
     factor: int = Field(default=2, ge=1, le=8)
     train_on: int | None = Field(default=2000, ge=1)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 from torch.autograd.function import FunctionCtx
+from torchvision.transforms import v2
 
 from winnow.distill.engine.convnet_student import student_of
 from winnow.distill.engine.learned import Distilled, LearnedSet, Optimiser, learn
@@ -42,12 +43,14 @@ def match_gradients(params: GradientParams, view: DistillView) -> Distilled:
         )
     student, shapes = student_of(network, "cross_entropy"), [p.shape for p in network.parameters()]
     weights, measure = flat(network.parameters()), MEASURES[params.metric]
+    velocity = torch.zeros_like(weights)
     pool, wanted = view.members(), learned.labels.bincount(minlength=view.classes)
     nearest = Nearest(view, params.batch_real, wanted) if params.cluster_every else None
 
     def loss_of(step: int) -> Tensor:
         if step % params.rounds == 0:
             weights.copy_(flat(view.network(step // params.rounds).parameters()))
+            velocity.zero_()
         if nearest is not None and step % params.rounds % (params.cluster_every or 1) == 0:
             nearest.look(network, weights, step)
         random = Generator().manual_seed(view.derive("augmentation", step))
@@ -60,7 +63,7 @@ def match_gradients(params: GradientParams, view: DistillView) -> Distilled:
 
     def train(step: int) -> None:
         if (step + 1) % params.rounds:
-            weights.copy_(_trained(params, view, learned, student, weights, step))
+            _train(params, view, learned, student, (weights, velocity), step)
 
     return learn(
         view,
@@ -69,7 +72,8 @@ def match_gradients(params: GradientParams, view: DistillView) -> Distilled:
         loss_of,
         {"images": params.lr_images},
         Optimiser(momentum=params.momentum),
-        extras={"weights": weights} | ({} if nearest is None else {"nearest": nearest.rows}),
+        extras={"weights": weights, "velocity": velocity}
+        | ({} if nearest is None else {"nearest": nearest.rows}),
         after_step=train,
     )
 
@@ -112,15 +116,18 @@ def _pairs(
         )
 
 
-def _trained(
+def _train(
     params: GradientParams,
     view: DistillView,
     learned: LearnedSet,
     student: Student,
-    weights: Tensor,
+    state: tuple[Tensor, Tensor],
     step: int,
-) -> Tensor:
-    """Return the weights after some epochs on the synthetic set, or on real images."""
+) -> None:
+    """Train a network for some epochs on the synthetic set, or on real images; state: its weights and their
+    velocity, which are changed in place.
+    """
+    weights, velocity = state
     random = Generator().manual_seed(view.derive("order", step))
     if params.train_on is None:
         images = unpacked(learned.images.detach(), learned.factor)
@@ -132,9 +139,25 @@ def _trained(
     for _ in range(params.epochs):
         order = torch.randperm(len(images), generator=random).to(images.device)
         for rows in torch.split(order, params.batch_train):
-            shown = augment(images[rows], params.augment, random)
-            weights = weights - params.lr_network * student.gradient(weights, shown, targets[rows])
-    return weights
+            shown, shares = augment(images[rows], params.augment, random), targets[rows]
+            if params.cutmix:
+                shown, shares = _cut_and_mixed(params, shown, shares, random)
+            gradient = student.gradient(weights, shown, shares) + params.decay_network * weights
+            velocity.mul_(params.momentum_network).add_(gradient)
+            weights.sub_(params.lr_network * velocity)
+
+
+def _cut_and_mixed(
+    params: GradientParams, images: Tensor, targets: Tensor, random: Generator
+) -> tuple[Tensor, Tensor]:
+    """Return a share of all batches with patches of other images, and the labels (b, classes) of both."""
+    chance, seed = torch.rand((), generator=random), torch.randint(2**62, (), generator=random)
+    if float(chance) >= params.cutmix:
+        return images, targets
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        mixed: tuple[Tensor, Tensor] = v2.CutMix(alpha=1.0, num_classes=targets.shape[1])(images, targets)
+    return mixed
 
 
 def gradient_distance(

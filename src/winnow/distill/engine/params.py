@@ -73,13 +73,14 @@ class GradientParams(PixelParams):
     """How networks that train on the synthetic set compare its gradients with real ones.
 
     Every network is compared `rounds` times and trained for `epochs` epochs on the synthetic set in
-    between, at rate `lr_network`. batch_real: real images per class and comparison. together: compare the
-    gradient of all classes as one, from round `warm_up` of each network on, and in all rounds from network
-    `warm_up_iterations` on. metric: 1 - cosine per output channel, or the squared distance of convolutions
-    alone. factor: each synthetic image holds factor^2 small ones. train_on: networks may be trained on so
-    many real images instead, drawn anew every time. cluster_every: instead of random real images take, anew
-    after so many rounds, those nearest to the centres of as many clusters in the network's features; the set
-    then starts from such images too.
+    between, at rate `lr_network`, with `momentum_network` and `decay_network`; `cutmix` is the share of
+    its batches in which patches of other images are mixed. batch_real: real images per class and
+    comparison. together: compare the gradient of all classes as one, from round `warm_up` of each network
+    on, and in all rounds from network `warm_up_iterations` on. metric: 1 - cosine per output channel, or
+    the squared distance of convolutions alone. factor: each synthetic image holds factor^2 small ones.
+    train_on: networks may be trained on so many real images instead, drawn anew every time.
+    cluster_every: instead of random real images take, anew after so many rounds, those nearest to the
+    centres of as many clusters in the network's features; the set then starts from such images too.
     """
 
     iterations: int = Field(default=1000, ge=1)
@@ -87,6 +88,9 @@ class GradientParams(PixelParams):
     rounds: int = Field(default=10, ge=1)
     epochs: int = Field(default=50, ge=0)
     lr_network: float = Field(default=0.01, gt=0)
+    momentum_network: float = Field(default=0.0, ge=0, lt=1)
+    decay_network: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0, le=1)
     batch_train: int = Field(default=256, ge=1)
     batch_real: int = Field(default=256, ge=1)
     together: bool = False
