@@ -318,6 +318,8 @@ def test_the_window_of_epochs_grows_evenly() -> None:
     assert trajectories.latest(TrajectoryParams(max_start=9), 3) == 9
     early = TrajectoryParams(iterations=100, first_max_start=2, max_start=12, grow_until=11)
     assert [trajectories.latest(early, step) for step in (0, 5, 10, 11, 99)] == [2, 7, 12, 12, 12]
+    short = early.model_copy(update={"iterations": 6})
+    assert trajectories.latest(short, 5) == 12, "a run that is shorter than that grows to its end"
     with pytest.raises(ValueError, match="min_start"):
         TrajectoryParams(min_start=15)
 

@@ -51,6 +51,7 @@ def save(path: Path, content: Any) -> Path:
         lambda x, y: {"data": [x, y]},
         lambda x, y: {"images": x, "labels": y, "args": argparse.Namespace(ipc=2, lr=np.float32(0.1))},
         lambda x, y: {"data": [[x, y]], "accs_all_exps": {"ConvNet": [np.float64(48.9), 49.0]}},
+        lambda x, y: {"data": [[list(x), y], [list(x), y]]},
         lambda x, y: {"images": x.permute(0, 2, 3, 1), "labels": y},
         lambda x, y: {"images": x.numpy(), "labels": y.numpy()},
         lambda x, y: {"images": list(x), "labels": y},
@@ -169,6 +170,14 @@ def test_files_that_are_damaged_absent_or_of_another_form(tmp_path: Path) -> Non
         read(tmp_path / "none.pt")
     with pytest.raises(UserError, match="unknown form"):
         read(tmp_path / "set.tar")
+
+
+def test_sets_of_grey_images_without_a_channel(tmp_path: Path) -> None:
+    images, labels = a_set()
+    grey = images[:, 0]
+    for wrapped in ({"data": [[grey, labels], [0 * grey, labels]]}, [grey, labels], [list(images), labels]):
+        found = read(save(tmp_path / "set.pt", wrapped))
+        assert torch.equal(found[0][:, 0], grey) and torch.equal(found[1], labels)
 
 
 def test_labels_hard_soft_and_logits() -> None:

@@ -104,6 +104,22 @@ def test_networks_train_as_torchs_sgd_does_and_go_on_with_their_velocity(tmp_pat
     torch.testing.assert_close(weights, flat(other.parameters()), rtol=1e-4, atol=1e-5)
 
 
+def test_patches_of_others_are_in_place_of_empty_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strategies: set[str] = set()
+    own = gradients.augment
+
+    def watched(images: torch.Tensor, strategy: str, *given: Any, **more: Any) -> torch.Tensor:
+        strategies.add(f"{strategy}, {'matched' if more.get('shared') else 'trained'}")
+        return own(images, strategy, *given, **more)
+
+    monkeypatch.setattr(gradients, "augment", watched)
+    for share in (0.5, 0.0):
+        distill("dream", tmp_path / str(share), augment="crop_cutout", cutmix=share, epochs=1, rounds=2)
+    assert strategies == {"crop_cutout, matched", "crop, trained", "crop_cutout, trained"}
+
+
 def test_half_of_the_batches_are_mixed_and_labels_follow_the_pixels() -> None:
     params = params_of("dream").model_copy(update={"cutmix": 0.5})
     images = torch.arange(6.0)[:, None, None, None].expand(6, 1, 8, 8).contiguous()

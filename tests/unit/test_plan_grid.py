@@ -198,6 +198,8 @@ def test_other_data_stand_for_the_target_and_train_filter_networks(tree: Path) -
     (cell,) = [cell for cell in planned.graph.cells["filtering"] if cell.arm == "filter_network"]
     proxies = [s for r, s in nodes.items() if r in cell.upstream and isinstance(s, TrainSpec)]
     clean = [spec(planned, proxy.data).dataset for proxy in proxies]
+    asked = [s for r, s in nodes.items() if r in cell.upstream and isinstance(s, SignalSpec)]
+    assert len(asked) == 2 and all(s.uses["seen0"] == proxies[0].data for s in asked), "their normalisation"
     assert clean == ["digit_captions"] and proxies[0].split is None, "its proxy sees nothing of the pool"
     for key, name, message in (
         ("target_images", "linear_intra_class", "no training images"),
@@ -227,7 +229,12 @@ def test_other_data_stand_for_the_target_and_train_filter_networks(tree: Path) -
         ("scales/demo/defaults/arm_fractions", {"hrad": [0.5]}, "Did you mean 'hard'"),
         ("scales/demo/defaults/arm_trainings", {"othr": {"training": {}}}, "Did you mean 'other'"),
         ("scales/demo/defaults/arm_trainings", {"other": {"trainng": {}}}, "trainng"),
-        ("scales/demo/defaults/arm_trainings", {"other": {"training": {"epoch": 1}}}, "epoch"),
+        (
+            "scales/demo/datasets/digits_300/arm_trainings",
+            {"other": {"training": {"epoch": 1}}},
+            r"digits_300\.arm_trainings\.other.*training.*'epoch'",
+        ),
+        ("scales/demo/defaults/arm_trainings", {"other": {"experts": {"epochs": 1}}}, "has no `experts`"),
         ("scales/demo/defaults/holdout", 5000, "holdout: 5000 examples"),
         ("arms/hard/method", "forgetting", "record: true"),
         ("scales/demo/defaults/proxy/trainer", {"name": "simclr"}, "'simclr' learns no labels.*`supervised`"),

@@ -19,6 +19,7 @@ from winnow.registry import Params
 from winnow.signals.engine.deepfool import distances, perturbation
 from winnow.signals.engine.view import Proxy, SignalView
 from winnow.train.engine.folds import folds_of
+from winnow.train.engine.space import Space
 
 
 class Small(nn.Module):
@@ -40,6 +41,8 @@ class FakeProxy:
     data: FakeData = field(default_factory=FakeData)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     folder: Path = Path("proxy")
+
+    space: Space = field(default_factory=lambda: Space.plain(FakeData(), torch.device("cpu")))  # type: ignore[arg-type]
 
     def load(self) -> nn.Module:
         return Small(self.seed).eval()
@@ -109,6 +112,14 @@ def test_a_proxy_without_a_classifier_is_refused() -> None:
     view = SignalView(FakeData(), 0, 0, (proxy,))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="supervised"):
         registry.load("signals", "logits", "test").function(Params(), view)
+
+
+def test_images_are_shown_to_a_proxy_as_those_it_was_trained_on(tmp_path: Path) -> None:
+    other = FakeData(mean=(0.3,), std=(0.1,))
+    own, others = (Proxy(tmp_path, 0, FakeData(), "cpu", seen).space for seen in (None, other))  # type: ignore[arg-type]
+    pixels = torch.rand(2, 1, 3, 3)
+    assert torch.allclose(own(pixels), (pixels - 0.5) / 0.25)
+    assert torch.allclose(others(pixels), (pixels - 0.3) / 0.1)
 
 
 def test_a_history_that_was_not_recorded_says_what_to_set(tmp_path: Path) -> None:

@@ -788,6 +788,10 @@ def test_columns_of_captions_become_one(tmp_path: Path, columns: list[str]) -> N
         [f"{row} {k}" for k in range(3) if k != row] for row in (0, 1, 3, 4)
     ]
     assert not set(more) & set(train.table.columns)
+    as_text = {name: pandas.array(texts, dtype="string") for name, texts in more.items()}
+    again = read(toy("parquet", options, kind="pairs"), p=pairs(tmp_path, name=list("abcdef"), **as_text))
+    assert again["train"].table is not None
+    assert again["train"].table["caption"].tolist() == train.table["caption"].tolist(), "pandas' own null"
     nothing = pairs(tmp_path, **{name: [None] * 6 for name in more})
     with pytest.raises(UserError, match=r"row 0 .* has no caption in caption_0, caption_1, caption_2"):
         read(

@@ -17,6 +17,7 @@ from winnow.signals.engine.view import SignalView
 from winnow.signals.latent_classes import LatentClassParams
 from winnow.signals.latent_classes import compute as latent_classes
 from winnow.train.engine.options import AugmentParams
+from winnow.train.engine.space import Space
 
 
 @dataclass
@@ -50,7 +51,8 @@ class Two(nn.Module):
 
 
 def view(**signals: np.ndarray) -> SignalView:
-    proxy = SimpleNamespace(load=Two, device=torch.device("cpu"))
+    device = torch.device("cpu")
+    proxy = SimpleNamespace(load=Two, device=device, space=Space.plain(FakeData(), device))  # type: ignore[arg-type]
     return SignalView(FakeData(), 0, 0, (proxy,), signals)  # type: ignore[arg-type]
 
 

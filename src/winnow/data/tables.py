@@ -153,7 +153,8 @@ def _captioned(table: pandas.DataFrame, columns: pandas.DataFrame, path: Path) -
     import pandas
 
     found = []
-    for row, *cells in columns.itertuples(name=None):
+    known = columns.astype(object).where(columns.notna(), None)
+    for row, *cells in known.itertuples(name=None):
         own = [text for cell in cells for text in _texts(cell, f"{path}: row {row} (the first is 0)")]
         if not own:
             names = ", ".join(columns.columns)
@@ -171,7 +172,7 @@ def _texts(cell: Any, where: str) -> list[str]:
         return [cell.strip()] if cell.strip() else []
     if isinstance(cell, list | tuple | np.ndarray):
         return [text for part in cell for text in _texts(part, where)]
-    if cell is None or cell != cell:  # NaN, as which pandas has nulls
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return []
     raise UserError(
         f"{where}: a caption is a text or a list of texts, here is {cell!r:.60}. Name other columns in"

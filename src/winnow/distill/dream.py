@@ -4,7 +4,7 @@ Networks train on real images in between, gradients of convolutions are compared
 and each synthetic image holds several small ones (IDC, which DREAM builds on). The published rate, 0.005
 for 10 images of a class and in proportion to their number, is for pixels in [0, 1]; for images as networks
 see them, a step is as long at 0.005 over the variance of a channel, about 0.08. Networks are trained as in
-IDC: with momentum, weight decay, and CutMix in half of the batches.
+IDC: with momentum, weight decay, and CutMix in half of the batches instead of cut-outs.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from winnow.plan.claims import Length
 from winnow.plan.config import Config
 from winnow.plan.graph import Graph
 from winnow.plan.specs import PrepareSpec, Ref, Spec
-from winnow.plan.suite import Arm, Scale, Suite, merged
+from winnow.plan.suite import Arm, Scale, Suite, Training, merged
+from winnow.plan.yamlfile import validate
 
 LARGEST_WHITENED = 64 * 64 * 3
 
@@ -47,6 +48,12 @@ class Grid:
         """Return an arm as this grid runs it."""
         arm, own = self.suite.arms[name], self.scale.arm_trainings.get(name, {})
         changed = {str(key): merged(getattr(arm, key), value) for key, value in own.items()}
+        for key, settings in changed.items():
+            base = getattr(self.scale, key)
+            if base is None:
+                raise UserError(f"{self.where}.arm_trainings.{name}.{key}: the grid has no `{key}`.")
+            whole = merged(base.model_dump(), settings)
+            validate(Training, whole, f"{self.where}.arm_trainings.{name}", at=key)
         return arm.model_copy(update=changed) if changed else arm
 
     @cached_property

@@ -230,6 +230,7 @@ class Trainings:
             if need == "model":
                 proxies = self._proxies(**settings)
                 uses |= {f"model{number}": proxy for number, proxy in enumerate(proxies)}
+                uses |= self._seen(proxies)
                 plugins.append(self.model("proxy"))
                 upstream += proxies
             elif need == "experts":
@@ -251,6 +252,15 @@ class Trainings:
         reference = grid.add(spec, *plugins)
         upstream.append(reference)
         return reference
+
+    def _seen(self, proxies: Sequence[Ref]) -> dict[str, Ref]:
+        """Return the data of those proxies that were trained on others than the grid's."""
+        specs = [self.grid.graph.nodes[proxy].spec for proxy in proxies]
+        return {
+            f"seen{number}": spec.data
+            for number, spec in enumerate(specs)
+            if isinstance(spec, TrainSpec) and spec.data != self.grid.data
+        }
 
     # -- what a training can do -----------------------------------------------------------------
 

@@ -201,7 +201,9 @@ def _holds_lists(value: Any) -> bool:
     """Return whether these are several sets, and not a list of images beside labels."""
     if not (isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple)):
         return False
-    return not (bool(value[0]) and np.ndim(value[0][0]) == 3)
+    images, *labels = value
+    has_labels = bool(labels) and not (isinstance(labels[0], list | tuple) and np.ndim(labels[0][0]) > 1)
+    return not (has_labels and bool(images) and np.ndim(images[0]) == 3)
 
 
 def _is_pair(value: Any) -> bool:

@@ -135,11 +135,13 @@ def _train(
     else:
         chosen = torch.randperm(len(view.real), generator=random)[: params.train_on].to(view.device)
         images, labels = view.real.images[chosen], view.real.labels[chosen]
-    targets = one_hot(labels, view.classes)
+    targets, strategy = one_hot(labels, view.classes), params.augment
+    if params.cutmix:  # its patches are in place of empty ones
+        strategy = "_".join(part for part in strategy.split("_") if part != "cutout")
     for _ in range(params.epochs):
         order = torch.randperm(len(images), generator=random).to(images.device)
         for rows in torch.split(order, params.batch_train):
-            shown, shares = augment(images[rows], params.augment, random), targets[rows]
+            shown, shares = augment(images[rows], strategy, random), targets[rows]
             if params.cutmix:
                 shown, shares = _cut_and_mixed(params, shown, shares, random)
             gradient = student.gradient(weights, shown, shares) + params.decay_network * weights

@@ -24,13 +24,13 @@ from winnow.train.engine.teacher import load_teacher
 
 def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
     """Distill for every repetition of the spec; a killed job goes on from its last checkpoint."""
-    keep_freed_memory()
     spec, device = job.spec, pick_device(job.device)
     method = registry.load("distill", spec.method.name, "spec: method.name")
     params = method.params(**spec.method.params)
     data = Dataset.open(job.input(spec.data))
     space = Space.of(data, device)
     for seed in spec.seeds:
+        keep_freed_memory()
         with artefact.timed(seed) as cost:
             view = _view(job, data, seed, device, artefact, space)
             found: Distilled = method.function(params, view)

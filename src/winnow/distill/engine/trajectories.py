@@ -106,7 +106,8 @@ def _check(params: TrajectoryParams, view: DistillView) -> None:
 def latest(params: TrajectoryParams, iteration: int) -> int:
     """Return the first epoch that no student starts from in an iteration: it grows evenly."""
     begin = params.max_start if params.first_max_start is None else params.first_max_start
-    done = min(1.0, iteration / max(1, (params.grow_until or params.iterations) - 1))
+    until = min(params.grow_until or params.iterations, params.iterations)
+    done = min(1.0, iteration / max(1, until - 1))
     return round(begin + done * (params.max_start - begin))
 
 

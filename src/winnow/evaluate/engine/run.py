@@ -23,7 +23,6 @@ from winnow.train.engine.memory import keep_freed_memory
 
 def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     """Measure every repetition of the subject; the values are fractions, with the count they rest on."""
-    keep_freed_memory()
     spec = job.spec
     protocol = registry.load("evaluate", spec.protocol.name, "spec: protocol.name")
     params = protocol.params(**spec.protocol.params)
@@ -32,6 +31,7 @@ def evaluate_all(job: Job[EvaluateSpec], artefact: Artefact) -> None:
     computes = not {"model", "judge"}.isdisjoint(protocol.needs(params))
     artefact.facts["device_used"] = job.device if computes else "cpu"
     for seed in spec.seeds:
+        keep_freed_memory()
         with artefact.timed(seed) as cost:
             encoders = _Encoders(job, data, folder, seed)
             view = EvaluationView(

@@ -11,13 +11,12 @@ from torch import nn
 from winnow.errors import UserError
 from winnow.signals.engine.view import Proxy
 from winnow.train.engine.features import features
-from winnow.train.engine.space import Space
 
 
 def encoded(proxy: Proxy) -> tuple[np.ndarray, np.ndarray]:
     """Return penultimate features (n, d) and logits (n, classes) of the pool, float32."""
     model = classifier(proxy)
-    space = Space.plain(proxy.data, proxy.device)
+    space = proxy.space
     hidden = features(model.encoder, proxy.data.pool_images(), space)
     with torch.no_grad():
         logits = model.head.float()(hidden.to(proxy.device)).cpu()

@@ -14,7 +14,6 @@ from winnow.seeds import derive
 from winnow.signals.engine.view import Proxy, SignalView
 from winnow.train.engine.features import BATCH, features
 from winnow.train.engine.resize import resized
-from winnow.train.engine.space import Space
 
 if TYPE_CHECKING:
     from winnow.signals.embeddings import EmbeddingParams
@@ -25,7 +24,7 @@ def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
     """Return mean unit-norm embeddings of the pool, (n, d) float32."""
     trained = view.proxies[0].load()
     model = trained.encoder if params.layer == "backbone" or hasattr(trained, "text") else trained
-    space = Space.plain(view.data, view.proxies[0].device)
+    space = view.proxies[0].space
     images = view.data.pool_images()
     if not params.augment_views:
         return functional.normalize(features(model, images, space), dim=1).numpy()
@@ -42,13 +41,13 @@ def encode(params: EmbeddingParams, view: SignalView) -> np.ndarray:
 def image_features(proxy: Proxy, split: str | None = None) -> np.ndarray:
     """Return unit-norm features of the images of the pool, or of a split, (n, d) float32."""
     images = proxy.data.pool_images() if split is None else proxy.data.images(split)
-    found = features(proxy.load().encoder, images, Space.plain(proxy.data, proxy.device))
+    found = features(proxy.load().encoder, images, proxy.space)
     return functional.normalize(found, dim=1).numpy()
 
 
 def features_of_others(proxy: Proxy, images: ImageSource) -> np.ndarray:
     """Return the same of images of any size, (n, d) float32; they are resized to what the proxy sees."""
-    encoder, space = proxy.load().encoder, Space.plain(proxy.data, proxy.device)
+    encoder, space = proxy.load().encoder, proxy.space
     parts = (np.asarray(images[start : start + BATCH]) for start in range(0, len(images), BATCH))
     found = [features(encoder, resized(part, proxy.data.shape), space) for part in parts]
     return functional.normalize(torch.cat(found), dim=1).numpy()
@@ -89,5 +88,5 @@ def towers(proxy: Proxy) -> Any:
 
 def representations(proxy: Proxy) -> np.ndarray:
     """Return the encoder's outputs for the pool, (n, d) float32."""
-    space = Space.plain(proxy.data, proxy.device)
+    space = proxy.space
     return features(proxy.load().encoder, proxy.data.pool_images(), space).numpy()

@@ -15,16 +15,16 @@ from winnow.stage import Job
 from winnow.store import Artefact, load_array, save_array
 from winnow.train.engine.memory import keep_freed_memory
 
-MODEL = re.compile(r"model\d+")
+MODEL, OTHER = re.compile(r"model\d+"), re.compile(r"target|seen\d+")
 
 
 def compute_all(job: Job[SignalSpec], artefact: Artefact) -> None:
     """Compute the signal for every repetition of the spec."""
-    keep_freed_memory()
     spec = job.spec
     plugin = registry.load("signals", spec.signal.name, "spec: signal.name")
     data = Dataset.open(job.input(spec.data))
     for seed in spec.seeds:
+        keep_freed_memory()
         with artefact.timed(seed):
             view = _view(job, data, seed)
             values = plugin.function(plugin.params(**spec.signal.params), view)
@@ -37,14 +37,20 @@ def compute_all(job: Job[SignalSpec], artefact: Artefact) -> None:
 def _view(job: Job[SignalSpec], data: Dataset, seed: int) -> SignalView:
     spec = job.spec
     models = sorted((name for name in spec.uses if MODEL.fullmatch(name)), key=lambda name: int(name[5:]))
-    proxies = tuple(Proxy(job.input(spec.uses[name]), seed, data, job.device) for name in models)
+    proxies = tuple(_proxy(job, name, seed, data) for name in models)
     arrays = {
         name: load_array(job.input(reference), f"s{seed}/signal.npy")
         for name, reference in spec.uses.items()
-        if name not in (*models, "target")
+        if name not in models and not OTHER.fullmatch(name)
     }
     target = Dataset.open(job.input(spec.uses["target"])) if "target" in spec.uses else None
     return SignalView(data, spec.root_seed, seed, proxies, arrays, target)
+
+
+def _proxy(job: Job[SignalSpec], name: str, seed: int, data: Dataset) -> Proxy:
+    other = job.spec.uses.get(name.replace("model", "seen"))
+    seen = None if other is None else Dataset.open(job.input(other))
+    return Proxy(job.input(job.spec.uses[name]), seed, data, job.device, seen)
 
 
 def _check(values: np.ndarray, data: Dataset, name: str) -> None:

@@ -18,13 +18,15 @@ from winnow.store import load_array
 class Proxy:
     """One trained model: its artefact, and the module in evaluation mode once it is asked for.
 
-    device_name: as in the configuration. torch is imported with the model: recorded arrays need none.
+    device_name: as in the configuration. torch is imported with the model: recorded arrays need none. seen:
+    the data that it was trained on, where these are other than `data`, which it is asked about.
     """
 
     folder: Path
     seed: int
     data: Dataset
     device_name: str
+    seen: Dataset | None = None
 
     @cached_property
     def device(self) -> Any:
@@ -32,6 +34,13 @@ class Proxy:
         from winnow.train.engine.device import pick_device
 
         return pick_device(self.device_name)
+
+    @cached_property
+    def space(self) -> Any:
+        """How images are shown to the model: by the mean and deviation of what it was trained on."""
+        from winnow.train.engine.space import Space
+
+        return Space.plain(self.seen or self.data, self.device)
 
     def load(self) -> Any:
         """Return the model, whose `encoder` gives features and whose `head` gives outputs."""

@@ -10,11 +10,13 @@ LIBRARY = ctypes.CDLL(None)
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees for what it takes next; does nothing without the GNU C library.
+    """Let this process keep what it frees from now on for what it takes next; what it has freed before goes
+    back. Does nothing without the GNU C library. For every repetition anew: what is kept can lie in pieces.
 
     Every step of a training takes and frees the same tensors, many of some megabytes. By default each of them
     is handed back to the kernel, which clears all its pages before it gives them out again.
     """
+    give_back_memory()
     if hasattr(LIBRARY, "mallopt"):
         LIBRARY.mallopt(MMAP_MAX, 0)
         LIBRARY.mallopt(TRIM_THRESHOLD, 2**31 - 1)

@@ -17,7 +17,7 @@ Names = Literal["dataset", "imagenet"]
 """Where class names come from: the dataset, or open_clip's list of the 1,000 of ImageNet."""
 
 TrainedOn = Literal["pool", "clean"]
-"""What a proxy is trained on: what methods choose from, or the examples that were held out of it."""
+"""What a proxy is trained on: what methods choose from, or clean pairs: other data, or what was held out."""
 
 
 class AugmentParams(Params):

@@ -26,7 +26,6 @@ from winnow.train.engine.teacher import load_teacher
 
 def train_all(job: Job[TrainSpec]) -> None:
     """Build the job's artefact: a model per repetition. What a killed job has finished is kept."""
-    keep_freed_memory()
     with joined(job) as work:
         if work is not None:
             _train(job, *work)
@@ -45,6 +44,7 @@ def _train(job: Job[TrainSpec], artefact: Artefact, device: torch.device) -> Non
     measured = [split for split in ("test", "validation") if split in data.splits and spec.proxy is None]
     counts = {}
     for seed in spec.seeds:
+        keep_freed_memory()
         with artefact.timed(seed) as cost:
             synthetic, targets = _synthetic(job, seed), _targets(job, seed, part.pool_size)
             rows, weights, rounds = _rows(job, seed, part)
