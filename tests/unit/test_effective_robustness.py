@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +21,13 @@ ARMS = {
 }
 
 
+def cell(arm: str, share: float, seed: int, plain: float, shifted: float) -> list[dict[str, Any]]:
+    """Return the rows of one training: its accuracy without the shift and with it."""
+    found = {"suite": "s", "arm": arm, "dataset": "d", "fraction": share, "length": "epochs", "seed": seed}
+    values = (("validation_accuracy", plain), ("test_accuracy", shifted))
+    return [found | {"metric": metric, "value": value} for metric, value in values]
+
+
 def table(gap: float = 0.8, seeds: int = 4, shares: tuple[float, ...] = (0.25, 0.5, 1.0)) -> pd.DataFrame:
     """Baseline on logit y = 0.9 logit x - 0.5 exactly; CLIP above it by `gap` on that axis."""
     rows = []
@@ -27,18 +36,7 @@ def table(gap: float = 0.8, seeds: int = 4, shares: tuple[float, ...] = (0.25, 0
             for seed in range(seeds):
                 x = 0.6 + 0.1 * place + 0.01 * seed
                 y = expit(0.9 * logit(x) - 0.5 + lift)
-                cell = {
-                    "suite": "s",
-                    "arm": arm,
-                    "dataset": "d",
-                    "fraction": share,
-                    "length": "epochs",
-                    "seed": seed,
-                }
-                rows += [
-                    cell | {"metric": m, "value": v}
-                    for m, v in (("validation_accuracy", x), ("test_accuracy", y))
-                ]
+                rows += cell(arm, share, seed, x, y)
     return pd.DataFrame(rows)
 
 
@@ -62,18 +60,7 @@ def noisy(shares: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0), seeds: in
             for seed in range(seeds):
                 x = first + step * place + random.normal(0, 0.05)
                 y = (0.8 + 0.05 * seed) * x - 0.5 + lift + random.normal(0, 0.1)
-                cell = {
-                    "suite": "s",
-                    "arm": arm,
-                    "dataset": "d",
-                    "fraction": share,
-                    "length": "epochs",
-                    "seed": seed,
-                }
-                rows += [
-                    cell | {"metric": m, "value": v}
-                    for m, v in (("validation_accuracy", expit(x)), ("test_accuracy", expit(y)))
-                ]
+                rows += cell(arm, share, seed, expit(x), expit(y))
     return pd.DataFrame(rows)
 
 
