@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         "--units",
         choices=("auto", "pixels", "network"),
         default="auto",
-        help="pixels (0 to 1 or to 255) or what networks see (default: pixels where all values fit)",
+        help="pixels (0 to 1 or to 255) or what networks see (default: pixels where values nearly fit)",
     )
     given.add_argument(
         "--statistics",

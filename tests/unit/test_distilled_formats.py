@@ -175,9 +175,18 @@ def test_files_that_are_damaged_absent_or_of_another_form(tmp_path: Path) -> Non
 def test_sets_of_grey_images_without_a_channel(tmp_path: Path) -> None:
     images, labels = a_set()
     grey = images[:, 0]
-    for wrapped in ({"data": [[grey, labels], [0 * grey, labels]]}, [grey, labels], [list(images), labels]):
+    learned = [torch.nn.Parameter(image) for image in images[:, :1]]
+    for wrapped in (
+        {"data": [[grey, labels], [0 * grey, labels]]},
+        [grey, labels],
+        [learned, labels],
+        [learned, labels.tolist()],
+    ):
         found = read(save(tmp_path / "set.pt", wrapped))
         assert torch.equal(found[0][:, 0], grey) and torch.equal(found[1], labels)
+    for wrong in ([learned, []], [[], labels], [[]], [], [[[]]]):
+        with pytest.raises(UserError, match="set"):
+            read(save(tmp_path / "set.pt", wrong))
 
 
 def test_labels_hard_soft_and_logits() -> None:

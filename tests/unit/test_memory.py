@@ -1,5 +1,6 @@
 """Jobs keep the memory that they free."""
 
+import platform
 import subprocess
 import sys
 
@@ -30,9 +31,10 @@ def faults(keeps: bool) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have another allocator")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have another allocator")
 def test_memory_that_is_freed_is_taken_again_without_the_kernel() -> None:
     kept, after = faults(keeps=True)
+    # 64 MiB are 16,384 pages, or 32 huge ones.
     assert kept < 100, "hardly a page"
-    assert after > 1000, "it was given back, and has to be cleared again"
-    assert faults(keeps=False)[0] > 1000, "the default, which this is about"
+    assert after >= 16, "it was given back, and has to be cleared again"
+    assert faults(keeps=False)[0] >= 20 * 16, "the default, which this is about"

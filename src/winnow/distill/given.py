@@ -1,8 +1,8 @@
 """A set that others have made, from a file: it is read, checked and brought into the units of the workflow.
 
 Forms are those of `scripts/rank.py`: `.pt`, `.npz`, `.safetensors`, or a folder of pictures. Nothing in a
-file is run. Values in [0, 1] or up to 255 are pixels; others are what the maker's networks saw, pixels minus
-a mean, divided by a deviation, and `statistics` says whose. Every repetition has the same set.
+file is run. Values near [0, 1], or up to 255, are pixels; others are what the maker's networks saw, pixels
+minus a mean, divided by a deviation, and `statistics` says whose. Every repetition has the same set.
 """
 
 from __future__ import annotations

@@ -202,16 +202,22 @@ def _holds_lists(value: Any) -> bool:
     if not (isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple)):
         return False
     images, *labels = value
-    has_labels = bool(labels) and not (isinstance(labels[0], list | tuple) and np.ndim(labels[0][0]) > 1)
-    return not (has_labels and bool(images) and np.ndim(images[0]) == 3)
+    return not (_depth(images) == 4 and bool(labels) and _depth(labels[0]) in (1, 2))
 
 
 def _is_pair(value: Any) -> bool:
     """Return whether these are images with labels, and maybe a step size."""
     if not isinstance(value, list | tuple) or len(value) not in (2, 3):
         return False
-    is_number = len(value) == 2 or np.ndim(value[2]) == 0 or len(value[2]) == 1
-    return np.ndim(value[1]) in (1, 2) and is_number
+    is_number = len(value) == 2 or _depth(value[2]) == 0 or (_depth(value[2]) == 1 and len(value[2]) == 1)
+    return _depth(value[1]) in (1, 2) and is_number
+
+
+def _depth(value: Any) -> int:
+    """Return the dimensions of an array, or of a list by its first part."""
+    if isinstance(value, list | tuple):
+        return 1 + (_depth(value[0]) if value else 0)
+    return int(np.ndim(value))
 
 
 def _tensor(value: Any, path: Path) -> Tensor:
