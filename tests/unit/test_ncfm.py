@@ -12,6 +12,7 @@ from distill_views import distill, make_view, params_of
 
 from winnow import registry
 from winnow.distill.engine.characteristic import Sampler, between, distance, drawn
+from winnow.distill.engine.learned import PATIENCE, Plateau
 from winnow.distill.engine.students import flat
 from winnow.errors import UserError
 
@@ -76,3 +77,27 @@ def test_images_that_cannot_be_divided_are_told(tmp_path: Path) -> None:
             params_of("ncfm").model_copy(update={"factor": 3, "sampler": False}),
             view.__class__(**{**vars(view), "start": view.start[[0, 3, 6]]}),
         )
+
+
+def test_pixels_stay_between_black_and_white(tmp_path: Path) -> None:
+    found, view = distill("ncfm", tmp_path, lr_images=5.0), make_view(tmp_path, "ncfm")
+    low, high = (bound[:, None, None] for bound in view.bounds)
+    images = found.given.images
+    assert bool((images >= low).all()) and bool((images <= high).all())
+    assert bool((images == low).any()), "a rate as high as this one drives pixels to the ends"
+
+
+def test_the_rate_is_halved_where_torch_would_halve_it() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    peer = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.5, patience=PATIENCE)
+    schedule = Plateau(1.0, 6000, cosine=False)
+    random = torch.Generator().manual_seed(0)
+    rates = []
+    for step in range(6000):
+        loss = 1 + math.exp(-step / 400) + 0.01 * float(torch.randn((), generator=random))
+        schedule.observe(loss)
+        peer.step(loss)
+        rates.append(schedule(step))
+        assert rates[-1] == optimiser.param_groups[0]["lr"]
+    assert 3 <= len(set(rates)) <= 12

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class NCFMParams(Params):
     """lr_images: of AdamW. The published rate is 0.001 (0.01, and a factor of 0.1 for Adam) for pixels in
     [0, 1]; of images as networks see them a step is as long at 0.001 over the deviation of a channel, about
-    0.004. Released code clamps the pixels at every iteration, and lowers the rate where the loss stalls; here
-    neither is done. batch_real: real images per class and iteration. factor: each synthetic image
+    0.004. As in the released code, pixels are clamped after every step, and the rates halved where the loss
+    stalls. batch_real: real images per class and iteration. factor: each synthetic image
     holds factor^2 small ones. calibration: weight of the trained network's cross-entropy. sampler: whether
     the scales of frequencies are learned, at rate `lr_sampler`.
     """

@@ -72,7 +72,8 @@ def match_characteristic(params: NCFMParams, view: DistillView) -> Distilled:
         params.iterations,
         loss_of,
         {"images": params.lr_images} | ({"helper": params.lr_sampler} if params.sampler else {}),
-        Optimiser("adamw", weight_decay=params.weight_decay),
+        Optimiser("adamw", weight_decay=params.weight_decay, schedule="plateau"),
+        after_step=lambda _: view.clamp(learned.images.data),
     )
 
 

@@ -20,6 +20,9 @@ from winnow.train.engine.synthetic import SyntheticSet, unpacked
 SNAPSHOTS, SHOWN = 6, 100
 """How often the pictures are kept on the way, and how many of them."""
 
+PATIENCE = 500
+"""Steps without a lower loss, after which `Plateau` halves the rates."""
+
 
 @dataclass(frozen=True)
 class Distilled:
@@ -39,7 +42,8 @@ class Distilled:
 class Optimiser:
     """How the parts of a set move. own_momentum: of parts by name; betas: of Adam, of AdamW without decay.
 
-    schedule: the rates are constant, or fall as half a cosine or on a line to a thousandth.
+    schedule: the rates are constant, fall as half a cosine or on a line to a thousandth, or are halved
+    wherever the loss has stopped falling (`Plateau`).
     """
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -47,7 +51,7 @@ class Optimiser:
     own_momentum: dict[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "line"] = "constant"
+    schedule: Literal["constant", "cosine", "line", "plateau"] = "constant"
 
     def over(
         self, parts: dict[str, nn.Module | nn.Parameter], rates: dict[str, float]
@@ -66,8 +70,8 @@ class Optimiser:
 
     def rates(self, steps: int) -> Schedule:
         """Return the factor of all rates by step."""
-        kind = _Line if self.schedule == "line" else Schedule
-        return kind(1.0, steps, self.schedule == "cosine")
+        kinds: dict[str, type[Schedule]] = {"line": _Line, "plateau": Plateau}
+        return kinds.get(self.schedule, Schedule)(1.0, steps, self.schedule == "cosine")
 
 
 class _Line(Schedule):
@@ -75,6 +79,28 @@ class _Line(Schedule):
 
     def __call__(self, step: int) -> float:
         return self.peak * (1 - 0.999 * step / self.steps)
+
+
+@dataclass(frozen=True)
+class Plateau(Schedule):
+    """The rate is halved after more than `PATIENCE` losses none of which was below the least one before.
+
+    As torch's `ReduceLROnPlateau`: "below" is by a ten-thousandth at least. state: the least loss, how many
+    losses since, the factor of the rate.
+    """
+
+    state: Tensor = field(default_factory=lambda: torch.tensor([torch.inf, 0.0, 1.0], dtype=torch.float64))
+
+    def __call__(self, step: int) -> float:
+        return self.peak * float(self.state[2])
+
+    def observe(self, loss: float) -> None:
+        """Take in the loss of one more step."""
+        least, waited, factor = self.state.tolist()
+        found = (loss, 0, factor) if loss < least * (1 - 1e-4) else (least, waited + 1, factor)
+        if found[1] > PATIENCE:
+            found = (found[0], 0, factor / 2)
+        self.state.copy_(torch.tensor(found))
 
 
 class LearnedSet(nn.Module):
@@ -148,9 +174,20 @@ def learn(
     snapshots[0] = learned.images.detach()[shown].cpu()
     trace = torch.zeros(iterations)
 
+    schedule, latest = optimiser.rates(iterations), torch.zeros(())
+    stalls = {"stalls": schedule.state} if isinstance(schedule, Plateau) else {}
+
+    def step_loss(_: Tensor, step: int) -> Tensor:
+        nonlocal latest
+        loss = loss_of(step)
+        latest = loss.detach()
+        return loss
+
     def after(step: int) -> None:
         if after_step is not None:
             after_step(step)
+        if isinstance(schedule, Plateau):
+            schedule.observe(float(latest))
         if learned.step_size is not None:
             trace[step] = learned.step_size.detach().cpu()
         if step + 1 in kept_at:
@@ -161,14 +198,14 @@ def learn(
     loop = Loop(
         model=learned,
         optimiser=optimiser.over(parts, rates),
-        schedule=optimiser.rates(iterations),
-        step_loss=lambda rows, step: loss_of(step),
+        schedule=schedule,
+        step_loss=step_loss,
         passes=Passes(1, 1, view.root_seed, view.seed, ("distill",)),
         device=view.device,
         dtype=None,
         checkpoint=view.checkpoint,
         label=view.label,
-        extras={"snapshots": snapshots, "trace": trace, "averaged": averaged, **(extras or {})},
+        extras={"snapshots": snapshots, "trace": trace, "averaged": averaged, **stalls, **(extras or {})},
         after_step=after,
     )
     losses = loop.run()[:, 0]

@@ -33,7 +33,6 @@ def recover(params: SRe2LParams, view: DistillView) -> Distilled:
         )
     learned = LearnedSet.begin(view, "noise")
     batches = one_of_each(learned.members(view.classes))
-    low, high = (bound[:, None, None] for bound in view.bounds)
 
     def loss_of(step: int) -> Tensor:
         total = torch.zeros((), device=view.device)
@@ -46,9 +45,6 @@ def recover(params: SRe2LParams, view: DistillView) -> Distilled:
         found: Tensor = _Known.apply(learned.images, slope, total / len(batches))
         return found
 
-    def clamp(_: int) -> None:
-        learned.images.data.clamp_(low, high)
-
     moved = Optimiser("adam", betas=(0.5, 0.9), schedule="cosine")
     return learn(
         view,
@@ -57,7 +53,7 @@ def recover(params: SRe2LParams, view: DistillView) -> Distilled:
         loss_of,
         {"images": params.lr_images},
         moved,
-        after_step=clamp,
+        after_step=lambda _: view.clamp(learned.images.data),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from winnow import registry
 from winnow.data.dataset import Dataset
@@ -67,7 +68,6 @@ def _view(
     if "targets" in spec.uses:
         targets = load_array(job.input(spec.uses["targets"]), f"s{seed}/signal.npy")
     teachers = [job.input(ref) for name, ref in spec.uses.items() if name.startswith("model")]
-    mean, std = space.mean, space.std
     real = Examples(
         space(to_tensor(data.pool_images(), device)).contiguous(memory_format=torch.channels_last),
         torch.from_numpy(data.pool_labels()).to(device),
@@ -91,10 +91,18 @@ def _view(
         device=device,
         checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
         label=f"{job.output.name} s{seed}",
-        bounds=torch.stack([-mean / std, (1 - mean) / std]),
+        bounds=_bounds(space),
         teachers=tuple(load_teacher(folder, seed, data) for folder in teachers),
         data=data,
     )
+
+
+def _bounds(space: Space) -> Tensor:
+    """Return what black and white pixels are to networks, (2, c); whitened numbers have no bounds."""
+    ends = torch.stack([-space.mean / space.std, (1 - space.mean) / space.std])
+    if space.whitening is None:
+        return ends
+    return torch.stack([torch.full_like(ends[0], -torch.inf), torch.full_like(ends[1], torch.inf)])
 
 
 def _check(found: Distilled, spec: DistillSpec, label: str) -> None:

@@ -27,9 +27,9 @@ class DistillView:
     none, and targets (n, d) if students regress on them. start: (m,) int64 positions in the pool of the
     real examples that the m synthetic ones start from. classes: how many. model: the network that they are
     made for. experts: files of trajectories, all of which are to be used. teachers: trained networks in
-    evaluation mode, images to logits. bounds: what black and white pixels are to networks, (2, c).
-    checkpoint: where progress is kept. cost: what a resumed run had spent before. data: where the real
-    images are from.
+    evaluation mode, images to logits. bounds: what black and white pixels are to networks, (2, c),
+    infinite where images are whitened. checkpoint: where progress is kept. cost: what a resumed run had
+    spent before. data: where the real images are from.
     """
 
     real: Examples
@@ -79,6 +79,11 @@ class DistillView:
     def parameters(self) -> int:
         """The number of weights p of the network."""
         return sum(parameter.numel() for parameter in self.network(0).parameters())
+
+    def clamp(self, images: Tensor) -> None:
+        """Make what is darker than black or lighter than white black or white, in place."""
+        low, high = (bound[:, None, None] for bound in self.bounds)
+        images.clamp_(low, high)
 
     def check_factor(self, factor: int) -> None:
         """Refuse images that cannot be divided into factor x factor others."""
