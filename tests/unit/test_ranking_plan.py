@@ -69,7 +69,7 @@ def test_real_baselines_are_shared_by_the_sets_of_their_size_and_network(scale: 
         == {
             "demo": {10},
             "small": {10},
-            "paper": {10, 100, 500, 1000, 5000},
+            "paper": {10, 100, 200, 500, 1000, 2000, 5000, 10000},
         }[scale]
     )
 
