@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from winnow import registry
 from winnow.errors import UserError, unknown
 from winnow.plan.grid import Grid
 from winnow.plan.plugins import parameters, plugged
 from winnow.plan.specs import EvaluateSpec, Judge, Ref
-from winnow.plan.suite import Use
+from winnow.plan.suite import Measure, Training, Use, merged
 from winnow.plan.trainings import Trainings
+from winnow.plan.yamlfile import validate
 
 SUBJECTS = {"selection": ("selection",), "synthetic": ("selection", "distill"), "data": ("prepare",)}
 """What a protocol needs -> the stages whose artefacts it looks at; others look at trained models."""
@@ -41,15 +43,19 @@ class Evaluations:
         where = f"{self.grid.where}.{key}"
         protocol = registry.load("evaluate", use.name, f"{where}.name")
         needs = self._check_subject(protocol, use, subject.split("/")[0], where)
-        models = (
-            [self.trainings.model("training")] if "judge" in needs or subject.startswith("train/") else []
-        )
-        judge = self._judge(use.name, where) if "judge" in needs else None
+        judge, models = None, list[registry.Plugin]()
+        if "judge" in needs:
+            judge = self._judge(use, where)
+            models.append(registry.load("models", judge.model.name, where))
+        elif isinstance(use, Measure) and use.training:
+            raise UserError(f"{where}.training: '{use.name}' trains no networks; remove it.")
+        if subject.startswith("train/"):
+            models.append(self.trainings.model("training"))
         beside = None
         if "beside" in needs:
             other = registry.load("evaluate", needs["beside"]["protocol"], where)
             known = {name: value for name, value in use.params.items() if name in other.params.model_fields}
-            beside = self.evaluate(self.grid.data, Use(name=other.name, params=known), key, size)
+            beside = self.evaluate(self.grid.data, _measure(use, other.name, known), key, size)
         spec = EvaluateSpec(
             seeds=self.grid.seeds,
             root_seed=self.grid.config.root_seed,
@@ -109,30 +115,47 @@ class Evaluations:
                 " not about; name zero_shot as `evaluation`, or remove it."
             )
 
-    def _judge(self, protocol: str, where: str) -> Judge:
-        """Return the arm's network and recipe, for a protocol that trains networks on sets with labels."""
-        grid, trainings = self.grid, self.trainings
-        trainer, resolved = trainings.trainer("training"), trainings.plugged_trainer("training")
-        if "model" in trainings.trainer_needs("training"):
-            # What a teacher says is no part of a set: the grid's own recipe judges it.
-            own = grid.scale.training.trainer
-            resolved = plugged(trainer, own.params, f"{grid.where}.training.trainer.params")
-        if grid.scale.targets is not None:
+    def _judge(self, use: Use, where: str) -> Judge:
+        """Return the network and the recipe of a protocol that trains networks on sets with labels: those of
+        the arm's training, with what the measure changes of them.
+        """
+        grid, own = self.grid, use.training if isinstance(use, Measure) else {}
+        if grid.scale.targets is not None and not own:
             raise UserError(
-                f"{where}.name: '{protocol}' trains on labels, but the scale has `targets` to regress on."
+                f"{where}.name: '{use.name}' trains on labels, but the scale has `targets` to regress on."
+                f" Give the recipe for labels under {where}.training."
             )
         if list(grid.scale.pool) != ["train"]:
             raise UserError(
-                f"{grid.where}.pool: '{protocol}' needs labels of all examples. Accepted: [train]."
+                f"{grid.where}.pool: '{use.name}' needs labels of all examples. Accepted: [train]."
             )
+        settings, place = self._judged_by(own, where)
+        trainer = registry.load("train", settings.trainer.name, f"{place}.trainer.name")
+        resolved = plugged(trainer, settings.trainer.params, f"{place}.trainer.params")
         if "sets" not in trainer.needs(trainer.params(**resolved.params)):
-            place = f"{trainings.place('training')}.trainer.name"
             raise UserError(
-                f"{where}.name: '{protocol}' trains by the recipe of `training`, and '{trainer.name}' has"
-                f" none for synthetic sets ({place}). Name `distilled` there."
+                f"{where}.name: '{use.name}' trains by the recipe of `training`, and '{trainer.name}' has"
+                f" none for synthetic sets ({place}.trainer.name). Name `distilled` there."
             )
+        model = registry.load("models", settings.model.name, f"{place}.model.name")
         return Judge(
             trainer=resolved,
-            model=trainings.plugged_model("training"),
-            batch_size=trainings.settings("training").batch_size,
+            model=plugged(model, settings.model.params, f"{place}.model.params"),
+            batch_size=settings.batch_size,
         )
+
+    def _judged_by(self, own: Mapping[str, Any], where: str) -> tuple[Training, str]:
+        """Return the settings of such trainings, and where in the suite they are looked for."""
+        settings, place = self.trainings.settings("training"), self.trainings.place("training")
+        if "model" in self.trainings.trainer_needs("training"):
+            # What a teacher says is no part of a set: the grid's own recipe judges it.
+            settings = settings.model_copy(update={"trainer": self.grid.scale.training.trainer})
+        if not own:
+            return settings, place
+        laid = validate(Training, merged(settings.model_dump(), own), f"{where}.training")
+        return laid, f"{where}.training"
+
+
+def _measure(use: Use, name: str, params: dict[str, Any]) -> Measure:
+    """Return the protocol that another one stands beside, judged by the same training."""
+    return Measure(name=name, params=params, training=use.training if isinstance(use, Measure) else {})

@@ -44,6 +44,12 @@ class Use(_Model):
     params: dict[str, Any] = {}
 
 
+class Measure(Use):
+    """A protocol, and for one that trains networks itself what differs from the arm's `training`."""
+
+    training: dict[str, Any] = {}
+
+
 class Start(_Model):
     """A method of selection, with its variant and the parameters that differ from its defaults."""
 
@@ -135,7 +141,7 @@ class Scale(_Model):
     transfer: Annotated[list[str], Once] = []
     target_images: str | None = None
     clean_pairs: str | None = None
-    measures: list[Use] = []
+    measures: list[Measure] = []
     signals: dict[str, dict[str, Any]] = {}
     methods: dict[str, dict[str, Any]] = {}
     arms: Annotated[list[str], Field(min_length=1), Once] | None = None
