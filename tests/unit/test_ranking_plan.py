@@ -74,10 +74,27 @@ def test_real_baselines_are_shared_by_the_sets_of_their_size_and_network(scale: 
     )
 
 
+@pytest.mark.parametrize("scale", ["demo", "small", "paper"])
+def test_sets_made_for_pretraining_are_ranked_by_a_recipe_for_labels(scale: str) -> None:
+    plan = load_plan(SETTINGS | {"suites": ["mkdt", "dd_ranking_mkdt"], "scale": scale}, check_sources=False)
+    own = [reference for reference, users in plan.graph.users.items() if users == {"dd_ranking_mkdt"}]
+    assert {plan.graph.nodes[reference].spec.stage for reference in own} == {"evaluate"}
+    found = rankings(plan, "dd_ranking")
+    assert any(spec.subject.startswith("distill/") for spec in found)
+    for spec in found:
+        assert spec.judge is not None and spec.judge.trainer.name == "distilled"
+        assert spec.judge.trainer.params["schedule"] == "step" and spec.judge.trainer.params["augment"]
+        beside = plan.graph.nodes[spec.beside or ""].spec
+        assert isinstance(beside, EvaluateSpec) and beside.judge == spec.judge
+    if scale == "paper":
+        made = {ref for ref, node in plan.graph.nodes.items() if isinstance(node.spec, DistillSpec)}
+        assert made == {spec.subject for spec in found if spec.subject.startswith("distill/")}
+
+
 def planned(tmp_path: Path, suite: str = "dd_ranking", **changes: Any) -> Plan:
     """Plan a suite at demo, beside its base, with keys changed: `a__b` is key b of a."""
     (tmp_path / "suites").mkdir(exist_ok=True)
-    for name in ("distillation", "mkdt", "dd_ranking"):
+    for name in ("distillation", "mkdt", "noise", "dd_ranking"):
         data = yaml.safe_load((ROOT / "suites" / f"{name}.yaml").read_text())
         for path, value in changes.items() if name == suite else ():
             *parents, last = path.replace("scale__", "scales__demo__defaults__").split("__")
@@ -117,6 +134,21 @@ DD, BASELINE = {"name": "dd_ranking"}, {"name": "real_baseline"}
         ("dd_ranking", {"scale__measures": [BASELINE]}, "stands beside protocols"),
         ("dd_ranking", {"scale__evaluation": BASELINE}, "stands beside protocols"),
         ("mkdt", {"scale__measures": [DD]}, "'dd_ranking' trains on labels, but the scale has `targets`"),
+        (
+            "dd_ranking",
+            {"scale__measures": [DD | {"training": {"trainer": {"name": "simclr"}}}]},
+            r"'simclr' has none for synthetic sets .*measures\[0\]\.training\.trainer\.name",
+        ),
+        (
+            "dd_ranking",
+            {"scale__measures": [DD | {"training": {"epoch": 3}}]},
+            r"measures\[0\]\.training: unknown key 'epoch'",
+        ),
+        (
+            "noise",
+            {"scale__measures": [{"name": "noise_detection", "training": {"epochs": 3}}]},
+            "'noise_detection' trains no networks; remove it",
+        ),
         ("sas", {"scale__measures": [DD]}, "'simclr' has none for synthetic sets.*Name `distilled`"),
         (
             "dd_ranking",
