@@ -85,6 +85,11 @@ def parser() -> argparse.ArgumentParser:
         "--augmentation-robust", action="store_true", help="ARS: train without augmentation too"
     )
     what.add_argument(
+        "--taught",
+        action="store_true",
+        help="train by a teacher too, the network of the full data, with CutMix (RDED, SRe2L)",
+    )
+    what.add_argument(
         "--weight", type=float, default=0.5, help="of the improvement in LRS and ARS (default 0.5)"
     )
     what.add_argument(
@@ -103,7 +108,7 @@ def main() -> None:
     # Imports torch, which --help does without.
     from winnow.distill.engine.dd_ranking import RATES
     from winnow.distill.engine.formats import read_rate
-    from winnow.distill.engine.ranking import Options
+    from winnow.distill.engine.ranking import Options, Taught
     from winnow.distill.engine.ranking_run import Request, rank
 
     recipe = _json(arguments.recipe, "--recipe")
@@ -121,6 +126,7 @@ def main() -> None:
         augmentation=arguments.augmentation_robust,
         real=not arguments.no_full_data,
         real_steps=arguments.full_data_steps,
+        taught=Taught() if arguments.taught else None,
     )
     request = Request(
         synthetic=arguments.synthetic,

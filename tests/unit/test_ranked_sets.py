@@ -17,7 +17,7 @@ from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.data.prepare import prepare
 from winnow.distill.engine import ranking
-from winnow.distill.engine.ranking import Contest, Options, arms_of, scores, train_arms
+from winnow.distill.engine.ranking import Contest, Options, Taught, arms_of, scores, train_arms
 from winnow.distill.engine.real import PUBLISHED, RealData
 from winnow.distill.engine.run import distill_all
 from winnow.errors import UserError
@@ -124,11 +124,16 @@ def make(store: Path, path: Path, budget: int = BUDGET, **params: Any) -> str:
     return run(store, spec)
 
 
-def by_the_engine(store: Path, given: SyntheticSet, real: RealData, networks: int = 1) -> pd.DataFrame:
+def by_the_engine(
+    store: Path, given: SyntheticSet, real: RealData, networks: int = 1, taught: Taught | None = None
+) -> pd.DataFrame:
     """Return the rows that the script's engine yields for a set."""
     model = registry.load("models", "convnet", "")
     options = Options(
-        seeds=tuple(range(SEED * networks, (SEED + 1) * networks)), rates=(0.02, 0.1), augmentation=True
+        seeds=tuple(range(SEED * networks, (SEED + 1) * networks)),
+        rates=(0.02, 0.1),
+        augmentation=True,
+        taught=taught,
     )
     network = Network(model, model.params(depth=2, width=8), 10, torch.device("cpu"), root_seed=5)
     recipe = Recipe(**RECIPE, steps=12, batch_size=64)  # type: ignore[arg-type]
@@ -158,6 +163,27 @@ def test_a_selection_is_ranked_as_the_script_would(store: Path) -> None:
     arm = (rows["data"] == "random") & ~rows["augmented"]
     assert found["random_hard_plain_accuracy"] == pytest.approx(rows[arm]["test_accuracy"].mean())
     assert found["lrs_weight_0.5"] == found["lrs"] and 0 < found["lrs"] < 1
+
+
+def test_an_arm_with_a_teacher_is_ranked_by_the_network_of_the_full_data(store: Path) -> None:
+    arm = plugged("train", "distilled", **RECIPE, teacher=True, cutmix=0.5, temperature=4)
+    judge = JUDGE.model_copy(update={"taught": arm})
+    real, given = images_of(store)
+    beside = run(
+        store,
+        evaluation(DATA, "real_baseline", None, BUDGET, networks=2).model_copy(update={"judge": judge}),
+    )
+    assert {path.name for path in (store / beside / f"s{SEED}").glob("teacher*")} == {
+        f"teacher_{seed}.safetensors" for seed in (2 * SEED, 2 * SEED + 1)
+    }
+    spec = evaluation(START, "dd_ranking", beside, None, networks=2).model_copy(update={"judge": judge})
+    rows = json.loads((store / run(store, spec) / f"s{SEED}/metrics.json").read_text())["metrics"]
+    found = {name: row["value"] for name, row in rows.items()}
+    wanted = by_the_engine(store, given, real, 2, Taught(cutmix=0.5, temperature=4))
+    assert set(wanted["labels"]) == {"hard", "taught"}
+    for name, value in scores(wanted).mean().items():
+        assert found[name] == pytest.approx(value, abs=1e-12), name
+    assert {"synthetic_taught_plain_accuracy", "random_taught_accuracy"} <= set(found)
 
 
 def test_soft_labels_count_where_a_set_has_them(store: Path, tmp_path: Path) -> None:
@@ -219,7 +245,7 @@ def test_a_killed_ranking_goes_on_where_it_was(store: Path, monkeypatch: pytest.
     def killing(*given: Any) -> Any:
         if len(trained) == 3:
             raise KeyboardInterrupt
-        trained.append(given[-1])
+        trained.append(given[4])
         return fit(*given)
 
     monkeypatch.setitem(contest.train_arms.__globals__, "fit", killing)
@@ -227,7 +253,7 @@ def test_a_killed_ranking_goes_on_where_it_was(store: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         run(store, spec)
     monkeypatch.setitem(
-        contest.train_arms.__globals__, "fit", lambda *given: trained.append(given[-1]) or fit(*given)
+        contest.train_arms.__globals__, "fit", lambda *given: trained.append(given[4]) or fit(*given)
     )
     found = json.loads((store / run(store, spec) / f"s{SEED}/metrics.json").read_text())["metrics"]
     assert len(trained) == 3 + 2, (

@@ -53,7 +53,8 @@ def test_real_baselines_are_shared_by_the_sets_of_their_size_and_network(scale: 
             spec, trained = plan.graph.nodes[measure].spec, plan.graph.nodes[cell.train].spec.model_dump()
             assert isinstance(spec, EvaluateSpec) and spec.beside is not None and spec.judge is not None
             assert spec.judge.model.model_dump() == trained["model"], "judged by the arm's own network"
-            place = (cell.dataset, cell.fraction, trained["model"]["name"], cell.report_seeds)
+            taught = None if spec.judge.taught is None else str(spec.judge.taught)
+            place = (cell.dataset, cell.fraction, trained["model"]["name"], cell.report_seeds, taught)
             asked.setdefault(spec.beside, set()).add(place)
             beside = plan.graph.nodes[spec.beside].spec
             assert isinstance(beside, EvaluateSpec)

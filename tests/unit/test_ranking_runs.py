@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.distill.engine.dd_ranking import augmentation_robust_score
-from winnow.distill.engine.ranking import Contest, Options, arms_of, scores, train_arms
+from winnow.distill.engine.ranking import Arm, Contest, Options, Taught, arms_of, scores, train_arms
 from winnow.distill.engine.ranking_run import open_dataset
 from winnow.distill.engine.real import RealData, whiten
 from winnow.errors import UserError
@@ -136,7 +137,7 @@ def test_without_augmentation_nothing_is_mixed(
     seen = {}
 
     def watched(examples: Examples, recipe: Recipe, *given: object) -> object:
-        seen[str(given[-1])] = (recipe.augment, recipe.cutmix)
+        seen[str(given[2])] = (recipe.augment, recipe.cutmix)
         return fit(examples, recipe, *given)  # type: ignore[arg-type]
 
     monkeypatch.setattr("winnow.distill.engine.ranking.fit", watched)
@@ -166,6 +167,48 @@ def test_arms_of_hard_and_soft_sets() -> None:
     alone = list(map(str, arms_of(True, Options(real=False, augmentation=True))))
     assert "random, soft labels" not in alone, "nobody to teach them"
     assert "synthetic, hard labels, no augmentation" in alone, "as the random subsets beside it"
+
+
+def test_taught_arms_stand_beside_hard_ones_for_set_and_random_images() -> None:
+    found = list(map(str, arms_of(False, Options(augmentation=True, taught=Taught()))))
+    assert found == [
+        "full, hard labels",
+        "synthetic, hard labels",
+        "synthetic, taught labels",
+        "random, hard labels",
+        "random, taught labels",
+        "synthetic, taught labels, no augmentation",
+        "random, taught labels, no augmentation",
+    ]
+
+
+def test_a_teacher_of_unmixed_images_is_their_soft_labels(real: RealData, network: Network) -> None:
+    """Without augmentation, mixing and temperature, soft labels and the teacher say the same."""
+    recipe = RECIPE.model_copy(update={"epochs": 4, "augment": ""})
+    options = Options(seeds=(3,), real_steps=30, taught=Taught(cutmix=0.0, temperature=1.0))
+    contest = Contest.about(two_each(real), real, recipe, network, options)
+    arms = [Arm("full", "hard"), Arm("random", "soft"), Arm("random", "taught")]
+    _, soft, taught = train_arms(arms, contest)
+    assert soft["test_accuracy"] == pytest.approx(taught["test_accuracy"], abs=2 / len(real.test))
+    mixed = replace(contest, options=replace(options, taught=Taught()))
+    (other,) = list(train_arms(arms[2:], mixed))
+    assert other["test_accuracy"] != taught["test_accuracy"], "CutMix and the temperature make a difference"
+
+
+def test_teachers_are_kept_and_asked_again(real: RealData, network: Network, tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"epochs": 3})
+    options = Options(seeds=(0, 1), rates=(0.02, 0.1), taught=Taught(), augmentation=True)
+    contest = replace(
+        Contest.about(two_each(real), real, recipe, network, options),
+        teachers=lambda seed: tmp_path / f"{seed}.safetensors",
+    )
+    arms = arms_of(False, options)
+    rows = list(train_arms(arms, contest))
+    assert [(tmp_path / f"{seed}.safetensors").is_file() for seed in (0, 1, 2)] == [True, True, False]
+    again = list(train_arms(arms, contest, rows[:5]))
+    assert again == rows[5:], "by the networks that were kept"
+    only = [arm for arm in arms if arm.data == "synthetic"]
+    assert list(train_arms(only, contest)) == [row for row in rows if row["data"] == "synthetic"]
 
 
 def test_soft_labels_are_not_compared_with_hard_ones() -> None:
@@ -209,7 +252,7 @@ def test_a_tuned_arm_keeps_its_rate_when_it_goes_on_and_its_first_network(
     recipe, trained = RECIPE.model_copy(update={"epochs": 3}), []
 
     def counted(*given: object) -> object:
-        trained.append(given[-1])
+        trained.append(given[4])
         return fit(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr("winnow.distill.engine.ranking.fit", counted)
@@ -308,6 +351,16 @@ def command(*words: str | Path) -> list[str]:
 def rank(*words: str | Path) -> subprocess.CompletedProcess[str]:
     given = [sys.executable, *command(*words)]
     return subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_command_with_a_teacher(given: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = rank("--synthetic", given, "--output", out, "--seeds", "1", "--taught", "--full-data-steps", "20")
+    assert done.returncode == 0, done.stderr
+    assert "synthetic, taught labels" in done.stdout and "random, taught labels" in done.stdout
+    assert (out / "teacher_0.safetensors").is_file() and len(pd.read_csv(out / "runs.csv")) == 5
+    refused = rank("--synthetic", given, "--output", out, "--taught", "--no-full-data")
+    assert refused.returncode == 2 and "--taught: the teacher is the network of the full" in refused.stderr
 
 
 def test_the_command(given: Path, tmp_path: Path) -> None:

@@ -44,10 +44,13 @@ def evaluate(params: RankingParams, view: EvaluationView) -> dict[str, tuple[flo
     given = contest.set_of(view, real)
     counts = torch.bincount(given.labels, minlength=len(real.classes))
     # A set may hold several small images in one: random subsets are as large as what is stored.
-    about = contest.contest_of(params, view, real, counts, given.shown())
+    beside = contest.trial_of(view).beside
+    about = contest.contest_of(
+        params, view, real, counts, given.shown(), lambda seed: beside(contest.TEACHER.format(seed=seed))
+    )
     arms = arms_of(given.soft is not None and params.soft_labels, about.options)
     own = contest.train(view, [arm for arm in arms if arm.data == "synthetic"], about)
-    others = contest.of_arms(read_table(contest.trial_of(view).beside(contest.RUNS)), arms)
+    others = contest.of_arms(read_table(beside(contest.RUNS)), arms)
     rows = pd.concat([own, others], ignore_index=True)
     found = {str(name): float(value) for name, value in scores(rows, params.weight).mean().items()}
     found |= contest.accuracies(rows)

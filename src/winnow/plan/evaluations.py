@@ -138,7 +138,9 @@ class Evaluations:
                 f" none for synthetic sets ({place}.trainer.name). Name `distilled` there."
             )
         model = registry.load("models", settings.model.name, f"{place}.model.name")
+        learns_from_teacher = "model" in self.trainings.trainer_needs("training")
         return Judge(
+            taught=self.trainings.plugged_trainer("training") if learns_from_teacher else None,
             trainer=resolved,
             model=plugged(model, settings.model.params, f"{place}.model.params"),
             batch_size=settings.batch_size,
@@ -148,7 +150,7 @@ class Evaluations:
         """Return the settings of such trainings, and where in the suite they are looked for."""
         settings, place = self.trainings.settings("training"), self.trainings.place("training")
         if "model" in self.trainings.trainer_needs("training"):
-            # What a teacher says is no part of a set: the grid's own recipe judges it.
+            # Labels are learned by the grid's own recipe; `taught` has the arm's.
             settings = settings.model_copy(update={"trainer": self.grid.scale.training.trainer})
         if not own:
             return settings, place

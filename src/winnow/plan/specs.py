@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from winnow.canonical import canonical_json, sha256_text
 
@@ -30,6 +30,8 @@ class Judge(BaseModel):
     trainer: Plugged
     model: Plugged
     batch_size: int
+    taught: Plugged | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The arm's own recipe, where it learns from a teacher."""
 
 
 class Spec(BaseModel):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from winnow import registry
-from winnow.distill.engine.ranking import Arm, Options, arms_of
+from winnow.distill.engine.ranking import Arm, Options, Taught, arms_of
 from winnow.evaluate.engine.ranking_params import ContestParams
 from winnow.plan.specs import DistillSpec, EvaluateSpec
 
@@ -49,7 +49,8 @@ def trainings_of(spec: EvaluateSpec, subject: object) -> list[Trainings]:
 
 def _arms(params: ContestParams, spec: EvaluateSpec, subject: object) -> Iterable[Arm]:
     """Return the set's own arms, or those of the real images that it stands beside."""
-    options = Options(augmentation=params.plain)
+    taught = Taught() if spec.judge is not None and spec.judge.taught is not None else None
+    options = Options(augmentation=params.plain, taught=taught)
     if spec.beside is not None:
         is_soft = params.soft_labels and isinstance(subject, DistillSpec) and _learns_labels(subject)
         return [arm for arm in arms_of(is_soft, options) if arm.data == "synthetic"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from winnow.distill.engine import dd_ranking
 from winnow.distill.engine.dd_ranking import WEIGHTS
 from winnow.distill.engine.real import RealData
+from winnow.store import write_atomic
 from winnow.train.engine.classifier import Classifier
 from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, logits_of, tuned
 from winnow.train.engine.synthetic import SyntheticSet
@@ -23,7 +26,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Arm:
-    """What to train on: `full`, `synthetic` or `random`; hard or soft labels; with augmentation or not."""
+    """What to train on: `full`, `synthetic` or `random`; with augmentation or not; and by which labels.
+
+    These are `hard`, `soft`, or `taught`: what a network that learned the full data says of each image as it
+    is shown, mixed with others.
+    """
 
     data: str
     labels: str
@@ -38,11 +45,19 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Taught:
+    """How a teacher is learned from: images are mixed by CutMix, and both sides softened (SRe2L, RDED)."""
+
+    cutmix: float = 1.0
+    temperature: float = 20.0
+
+
+@dataclass(frozen=True)
 class Options:
     """seeds: repetitions; networks, orders and random subsets are drawn by them. rates: learning rates, of
     which every arm takes the best on validation images (None: the recipe's). augmentation: train without it
     too, for ARS. real: train on the full data, for HLR and to label random subsets softly. real_steps: steps
-    of that training (None: as many as every other arm takes).
+    of that training (None: as many as every other arm takes). taught: train by a teacher too.
     """
 
     seeds: tuple[int, ...] = tuple(range(5))
@@ -50,13 +65,14 @@ class Options:
     augmentation: bool = False
     real: bool = True
     real_steps: int | None = None
+    taught: Taught | None = None
 
 
 def arms_of(is_soft: bool, options: Options) -> list[Arm]:
     """Return all that is trained for the scores of a set with hard labels alone, or with soft ones too; the
     full data first, as they teach: without them random subsets have hard labels alone.
     """
-    own = ["hard", "soft"] if is_soft else ["hard"]
+    own = ["hard", *(["soft"] if is_soft else []), *(["taught"] if options.taught else [])]
     taught = own if options.real else ["hard"]
     arms = [Arm("full", "hard")] if options.real else []
     arms += [Arm("synthetic", labels) for labels in own] + [Arm("random", labels) for labels in taught]
@@ -69,6 +85,7 @@ def arms_of(is_soft: bool, options: Options) -> list[Arm]:
 class Contest:
     """What arms are trained with. recipe: all but the rate, where it is tuned. counts: (classes,) int64, the
     images of each class in a random subset. given: the set, or None where only real images are trained on.
+    teachers: where the network that learned the full data with a seed is kept, or is to be.
     """
 
     real: RealData
@@ -77,6 +94,7 @@ class Contest:
     options: Options
     counts: Tensor
     given: SyntheticSet | None = None
+    teachers: Callable[[int], Path] | None = None
 
     @classmethod
     def about(
@@ -98,7 +116,8 @@ def train_arms(arms: Sequence[Arm], contest: Contest, done: Sequence[Row] = ()) 
     examples, test_accuracy, validation_accuracy. Those in `done`, rows of an earlier run, are left out.
     """
     rates = {Arm.of(row): float(row["lr"]) for row in done}
-    trainer = _Trainer(contest, rates, any(str(arm) == "random, soft labels" for arm in arms))
+    teaches = any(arm.labels == "taught" or str(arm) == "random, soft labels" for arm in arms)
+    trainer = _Trainer(contest, rates, teaches)
     finished = {(Arm.of(row), row["seed"]) for row in done}
     for arm in arms:
         missing = [seed for seed in contest.options.seeds if (arm, seed) not in finished]
@@ -108,12 +127,13 @@ def train_arms(arms: Sequence[Arm], contest: Contest, done: Sequence[Row] = ()) 
 
 @dataclass(frozen=True)
 class _Trainer:
-    """Trains the arms of one contest. rates: those that were chosen before."""
+    """Trains the arms of one contest. rates: those that were chosen before. answers: of teachers, by seed."""
 
     contest: Contest
     rates: Mapping[Arm, float]
     teaches: bool
-    taught: dict[int, Tensor] = field(default_factory=dict)
+    teachers: dict[int, Classifier] = field(default_factory=dict)
+    answers: dict[int, Tensor] = field(default_factory=dict)
 
     def rows(self, arm: Arm, seeds: Sequence[int]) -> Iterator[Row]:
         real, device = self.contest.real, self.contest.network.device
@@ -121,7 +141,7 @@ class _Trainer:
         for seed in seeds:
             model = models.pop(seed, None) or self._fit(arm, recipe, seed, f"{arm}, seed {seed}")
             if arm.data == "full" and self.teaches:
-                self.taught[seed] = self._answers(model, recipe)
+                self._keep(model, seed)
             examples = self._examples(arm, seed)
             yield {
                 "data": arm.data,
@@ -144,8 +164,9 @@ class _Trainer:
         steps = contest.recipe.total_steps(int(contest.counts.sum()))
         if arm.data == "full" and options.real_steps is not None:
             steps = options.real_steps
+        taught = vars(options.taught) if options.taught and arm.labels == "taught" else {}
         plain = {} if arm.augmented else {"augment": "", "cutmix": 0.0}
-        recipe = contest.recipe.model_copy(update={"steps": steps, **plain})
+        recipe = contest.recipe.model_copy(update={"steps": steps, **taught, **plain})
         if arm in self.rates:
             return recipe.model_copy(update={"lr": self.rates[arm]}), {}
         if options.rates is None:
@@ -160,7 +181,8 @@ class _Trainer:
         return best, {first: models[best.lr]}
 
     def _fit(self, arm: Arm, recipe: Recipe, seed: int, label: str) -> Classifier:
-        return fit(self._examples(arm, seed), recipe, self.contest.network, seed, label)
+        teacher = self._teacher(seed) if arm.labels == "taught" else None
+        return fit(self._examples(arm, seed), recipe, self.contest.network, seed, label, teacher)
 
     def _examples(self, arm: Arm, seed: int) -> Examples:
         real, given = self.contest.real, self.contest.given
@@ -178,16 +200,36 @@ class _Trainer:
 
     def _teaching(self, seed: int) -> Tensor:
         """Return what the network trained on the full data with this seed says of them."""
-        if seed not in self.taught:
-            full = Arm("full", "hard")
-            recipe, models = self._chosen(full)
-            model = models.get(seed) or self._fit(full, recipe, seed, f"teacher, seed {seed}")
-            self.taught[seed] = self._answers(model, recipe)
-        return self.taught[seed]
+        if seed not in self.answers:
+            network, images = self.contest.network, self.contest.real.train.images
+            logits = logits_of(self._teacher(seed), images, self.contest.recipe, network.device)
+            self.answers[seed] = logits.softmax(1)
+        return self.answers[seed]
 
-    def _answers(self, model: Classifier, recipe: Recipe) -> Tensor:
-        network, images = self.contest.network, self.contest.real.train.images
-        return logits_of(model, images, recipe, network.device).softmax(1)
+    def _teacher(self, seed: int) -> Classifier:
+        """Return the network trained on the full data with this seed."""
+        if seed not in self.teachers:
+            kept = self.contest.teachers and self.contest.teachers(seed)
+            if kept and kept.is_file():
+                self.teachers[seed] = self._read(kept, seed)
+            else:
+                full = Arm("full", "hard")
+                recipe, models = self._chosen(full)
+                model = models.get(seed) or self._fit(full, recipe, seed, f"teacher, seed {seed}")
+                self._keep(model, seed)
+        return self.teachers[seed]
+
+    def _keep(self, model: Classifier, seed: int) -> None:
+        self.teachers[seed] = model.requires_grad_(False)
+        if self.contest.teachers:
+            weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+            write_atomic(self.contest.teachers(seed), save(weights))
+
+    def _read(self, path: Path, seed: int) -> Classifier:
+        channels, size = self.contest.real.train.images.shape[1:3]
+        found = self.contest.network.fresh(channels, size, seed, "init")
+        found.load_state_dict(load_file(path))
+        return found.eval().requires_grad_(False)
 
 
 def scores(rows: pd.DataFrame, weight: float = 0.5, *, percent: bool = False) -> pd.DataFrame:

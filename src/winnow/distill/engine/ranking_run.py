@@ -96,6 +96,7 @@ def rank(request: Request, config: Config, device: str, out: Path, weight: float
     print(_read(*pair, given, request))
     network = Network(model, params, len(real.classes), pick_device(device))
     contest = Contest.about(given, real, recipe, network, request.options)
+    contest = replace(contest, teachers=lambda seed: out / f"teacher_{seed}.safetensors")
     # What cannot be trained is told before hours of training.
     real.random_rows(contest.counts, 0)
     _, channels, size, _ = given.images.shape
@@ -146,6 +147,8 @@ def _check(options: Options, weight: float) -> None:
     for name, value in (("--seeds", len(options.seeds)), ("--full-data-steps", options.real_steps)):
         if value is not None and value < 1:
             raise UserError(f"{name}: {value} is not accepted; at least 1.")
+    if options.taught and not options.real:
+        raise UserError("--taught: the teacher is the network of the full data; leave out --no-full-data.")
     if not 0 <= weight <= 1:
         raise UserError(f"--weight: {weight} is not accepted; from 0 to 1.")
 

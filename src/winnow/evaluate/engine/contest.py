@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from winnow import registry
-from winnow.distill.engine.ranking import Arm, Contest, Options, train_arms
+from winnow.distill.engine.ranking import Arm, Contest, Options, Taught, train_arms
 from winnow.distill.engine.real import RealData
 from winnow.errors import UserError
 from winnow.evaluate.engine.ranking_params import ContestParams
@@ -21,6 +22,9 @@ from winnow.train.engine.device import pick_device
 from winnow.train.engine.options import RecipeParams
 from winnow.train.engine.recipe import Network, Recipe
 from winnow.train.engine.synthetic import SyntheticSet
+
+TEACHER = "teacher_{seed}.safetensors"
+"""A network that learned the full data, where others learn from it."""
 
 RUNS = "runs.parquet"
 """One row per network that was trained for the scores, as `train_arms` describes it."""
@@ -36,10 +40,13 @@ def trial_of(view: EvaluationView) -> Trial:
     return view.trial
 
 
-def options_of(params: ContestParams, seed: int) -> Options:
+def options_of(params: ContestParams, trial: Trial) -> Options:
     """Return the options of one repetition, whose networks no other one has."""
-    own = range(seed * params.networks, (seed + 1) * params.networks)
-    return Options(tuple(own), params.rates, params.plain, real_steps=params.full_steps)
+    own = range(trial.seed * params.networks, (trial.seed + 1) * params.networks)
+    taught = None
+    if trial.judge.taught is not None:
+        taught = Taught(**{name: trial.judge.taught.params[name] for name in vars(Taught())})
+    return Options(tuple(own), params.rates, params.plain, real_steps=params.full_steps, taught=taught)
 
 
 def contest_of(
@@ -48,8 +55,12 @@ def contest_of(
     real: RealData,
     counts: Tensor,
     given: SyntheticSet | None = None,
+    teachers: Callable[[int], Path] | None = None,
 ) -> Contest:
-    """Return what arms are trained with; counts: (classes,), images of each class in a random subset."""
+    """Return what arms are trained with; counts: (classes,), images of each class in a random subset.
+
+    teachers: where networks are kept that others learn from.
+    """
     trial = trial_of(view)
     model = registry.load("models", trial.judge.model.name, "spec: judge.model.name")
     shared = {name: trial.judge.trainer.params[name] for name in RecipeParams.model_fields}
@@ -63,9 +74,10 @@ def contest_of(
             pick_device(trial.device),
             trial.root_seed,
         ),
-        options=options_of(params, trial.seed),
+        options=options_of(params, trial),
         counts=counts,
         given=given,
+        teachers=teachers,
     )
 
 

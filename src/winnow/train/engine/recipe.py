@@ -89,10 +89,18 @@ class Network:
         return network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def fit(examples: Examples, recipe: Recipe, network: Network, seed: int, label: str) -> Classifier:
+def fit(
+    examples: Examples,
+    recipe: Recipe,
+    network: Network,
+    seed: int,
+    label: str,
+    teacher: nn.Module | None = None,
+) -> Classifier:
     """Train a fresh network; it comes back in evaluation mode, after its last step.
 
-    seed: of initial weights, order and augmentation. Raises `UserError` where the loss is not finite.
+    seed: of initial weights, order and augmentation. teacher: see `training`. Raises `UserError` where the
+    loss is not finite.
     """
     channels, size = examples.images.shape[1:3]
     model = network.fresh(channels, size, seed, "init").train()
@@ -101,7 +109,7 @@ def fit(examples: Examples, recipe: Recipe, network: Network, seed: int, label: 
     steps = recipe.total_steps(len(examples))
     with tempfile.TemporaryDirectory(prefix="winnow-rank-") as folder:
         checkpoint = Path(folder) / "checkpoint.safetensors"
-        training(model, examples.to(network.device), recipe, passes, steps, checkpoint, label).run()
+        training(model, examples.to(network.device), recipe, passes, steps, checkpoint, label, teacher).run()
     return model.eval()
 
 
