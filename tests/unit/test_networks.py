@@ -159,7 +159,7 @@ def test_a_convnet_by_loops_has_the_derivatives_of_its_layers(
     size: int, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(1)
-    network: nn.Module = plain_stages(3, size, width=8, depth=2, norm="instance")
+    network: nn.Module = plain_stages(3, size, widths=[8, 8], norm="instance")
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         for parameter in network.parameters():
@@ -173,6 +173,15 @@ def test_a_convnet_by_loops_has_the_derivatives_of_its_layers(
     assert not torch.equal(loops[1], layers[1]), "both went the same way"
     for ours, right in zip(loops, exact, strict=True):
         assert float((ours - right).norm() / right.norm()) < tolerance
+
+
+def test_blocks_of_a_convnet_may_grow_and_artefacts_without_that_keep_their_names() -> None:
+    model = registry.load("models", "convnet", "")
+    params = model.params.model_validate({"depth": 4, "width": 4, "norm": "batch", "growth": 2})
+    network = model.function(params, 3, 64)
+    widths = [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert widths == [4, 8, 16, 32] and feature_width(network, 3, 64) == 32 * 4 * 4
+    assert params.model_dump()["growth"] == 2 and "growth" not in model.params().model_dump()
 
 
 def test_loops_are_for_large_images_on_a_processor_with_channels_last() -> None:

@@ -22,11 +22,11 @@ SHAPES = ((8, 3, 2), (7, 1, 2), (14, 1, 3), (9, 2, 1))
 
 
 def network(
-    size: int, channels: int, depth: int, norm: str = "instance", name: str = "convnet"
+    size: int, channels: int, depth: int, norm: str = "instance", name: str = "convnet", growth: int = 1
 ) -> Classifier:
     torch.manual_seed(3)
     model = registry.load("models", name, "")
-    own = {"depth": depth, "width": 5, "norm": norm} if name == "convnet" else {}
+    own = {"depth": depth, "width": 5, "norm": norm, "growth": growth} if name == "convnet" else {}
     return assemble(model, model.params(**own), channels, size, 4).double()
 
 
@@ -49,11 +49,12 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("growth", [1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_written_out_derivatives_are_the_automatic_ones(
-    shape: tuple[int, int, int], kind: Objective, way: str
+    shape: tuple[int, int, int], growth: int, kind: Objective, way: str
 ) -> None:
-    net = network(*shape)
+    net = network(*shape, growth=growth)
     ours, reference = student_of(net, kind), AutogradStudent(net, kind)
     assert isinstance(ours, ConvNetStudent)
     weights, (images, targets) = weights_of(net), batch(*shape[:2])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -81,19 +84,20 @@ class PlainStages(nn.Sequential):
         return x.flatten(1)
 
 
-def plain_stages(channels: int, size: int, width: int, depth: int, norm: str) -> PlainStages:
-    """Return `depth` blocks of convolution, norm, ReLU and 2 x 2 mean pooling, then flatten.
+def plain_stages(channels: int, size: int, widths: Sequence[int], norm: str) -> PlainStages:
+    """Return blocks of convolution, norm, ReLU and 2 x 2 mean pooling, of these channels, then flatten.
 
     Raises `UserError` where the images are halved more often than they can be.
     """
+    depth = len(widths)
     if size < 2**depth:
         raise UserError(
             f"model convnet: depth {depth} needs images of at least {2**depth} pixels, not {size}"
         )
     layers: list[nn.Module] = []
-    for index in range(depth):
+    for before, width in pairwise([channels, *widths]):
         layers += [
-            nn.Conv2d(channels if index == 0 else width, width, 3, padding=1),
+            nn.Conv2d(before, width, 3, padding=1),
             norm_of(norm, width),
             nn.ReLU(),
             nn.AvgPool2d(2),
