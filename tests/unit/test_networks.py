@@ -175,6 +175,26 @@ def test_a_convnet_by_loops_has_the_derivatives_of_its_layers(
         assert float((ours - right).norm() / right.norm()) < tolerance
 
 
+@pytest.mark.parametrize("size", [16, 15])
+def test_loops_of_halves_give_the_bits_that_rounding_afterwards_gives(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planes, "WORTH_COMPILING", 1)
+    torch.manual_seed(2)
+    last = torch.channels_last
+    z = torch.randn(5, 6, size, size).bfloat16().contiguous(memory_format=last).requires_grad_()
+    scale, shift = (torch.randn(6, requires_grad=True) for _ in range(2))
+    g = torch.randn(5, 6, size // 2, size // 2).bfloat16().contiguous(memory_format=last)
+    kept = z.detach().clone()
+    ours = planes.pooled_by_loops(z, scale, shift)
+    found = [ours.detach(), *torch.autograd.grad(ours, (z, scale, shift), g)]
+    pooled, about = planes.forward(z.detach().float(), scale, shift)
+    gz, gscale, gshift = planes.backward(about, scale, shift, g.float())
+    for mine, other in zip(found, (pooled.bfloat16(), gz.bfloat16(), gscale, gshift), strict=True):
+        assert mine.dtype == other.dtype and torch.equal(mine, other)
+    assert torch.equal(z.detach(), kept), "what the graph keeps is not written over"
+
+
 def test_blocks_of_a_convnet_may_grow_and_artefacts_without_that_keep_their_names() -> None:
     model = registry.load("models", "convnet", "")
     params = model.params.model_validate({"depth": 4, "width": 4, "norm": "batch", "growth": 2})

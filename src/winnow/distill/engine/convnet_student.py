@@ -154,8 +154,11 @@ def features_of(encoder: nn.Module, images: Tensor, dtype: torch.dtype | None) -
     for part in torch.split(images, AT_ONCE):
         x = part
         for kernel, convolution, norm in zip(kernels, convolutions, layers[1:-1:4], strict=True):
-            z = functional.conv2d(_last(x.to(dtype)), kernel, _to(convolution.bias, dtype), padding=1)
-            x, _ = planes.forward(_last(z.float()), norm.weight, norm.bias)  # type: ignore[arg-type]
+            z = _last(functional.conv2d(_last(x.to(dtype)), kernel, _to(convolution.bias, dtype), padding=1))
+            last = convolution is convolutions[-1]
+            halves = z.dtype == torch.bfloat16 and planes.by_loops(z) and not last
+            forward = planes.forward_of_halves if halves else planes.forward
+            x, _ = forward(z if halves else z.float(), norm.weight, norm.bias)  # type: ignore[arg-type]
         found.append(x.flatten(1))
     return torch.cat(found)
 

@@ -65,19 +65,18 @@ class _Pooled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        pooled, planes = forward(z.float(), scale, shift)
+        pooled, planes = (forward_of_halves if z.dtype == torch.bfloat16 else forward)(z, scale, shift)
         ctx.save_for_backward(z, scale, shift, planes.mean, planes.r)
-        return pooled.to(z.dtype)
+        return pooled
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         z, scale, shift, mean, r = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            planes = Planes(z.to(torch.float32, copy=True), mean, r)
-            gz, gscale, gshift = backward(
-                planes, scale, shift, g.float().contiguous(memory_format=torch.channels_last)
-            )
-            return gz.to(z.dtype), gscale, gshift
+            g = g.to(z.dtype).contiguous(memory_format=torch.channels_last)
+            if z.dtype == torch.bfloat16:
+                return _backward_of_halves(Planes(z, mean, r), scale, shift, g)
+            return backward(Planes(z.clone(), mean, r), scale, shift, g)
         given, needed = (z, scale, shift), ctx.needs_input_grad
         wanted = [tensor for tensor, need in zip(given, needed, strict=True) if need]
         normal = functional.group_norm(z, z.shape[1], scale, shift, EPSILON)
@@ -95,6 +94,23 @@ def forward(z: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Planes]:
     variance, mean = torch.var_mean(z, (2, 3), correction=0)
     planes = Planes(z, mean, (variance + EPSILON).rsqrt())
     return _pool(_normal(planes) * _wide(scale) + _wide(shift), None), planes
+
+
+def forward_of_halves(z: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Planes]:
+    """The same of images in bfloat16, by loops: computed in float32, and the pooled images rounded again."""
+    pooled, mean, r = _pooled(z), *(part.float() for part in _two(z))
+    _loops().forward_of_halves(*_arrays(z, scale, shift, pooled, mean, r))
+    return pooled, Planes(z, mean, r)
+
+
+def _backward_of_halves(
+    planes: Planes, scale: Tensor, shift: Tensor, g: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same as `backward`, of images in bfloat16, by loops; z stays as it is."""
+    gz, gs, gb = torch.empty_like(planes.z), *(part.float() for part in _two(planes.z))
+    arrays = _arrays(planes.z, gz, planes.mean, planes.r, scale, shift, g, gs, gb)
+    _loops().backward_of_halves(*arrays)
+    return gz, gs.sum(0), gb.sum(0)
 
 
 def backward(planes: Planes, scale: Tensor, shift: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -187,14 +203,17 @@ def _two(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:
-    """Return arrays that share the tensors' memory, images as (b, h, w, c)."""
-    return [(t.permute(0, 2, 3, 1) if t.ndim == 4 else t).detach().numpy() for t in tensors]
+    """Return arrays that share the tensors' memory, images as (b, h, w, c), bfloat16 as its bits."""
+    shown = [(t.permute(0, 2, 3, 1) if t.ndim == 4 else t).detach() for t in tensors]
+    return [(t.view(torch.uint16) if t.dtype == torch.bfloat16 else t).numpy() for t in shown]
 
 
 @dataclass(frozen=True)
 class _Loops:
     forward: Callable[..., None]
+    forward_of_halves: Callable[..., None]
     backward: Callable[..., None]
+    backward_of_halves: Callable[..., None]
     forward_along: Callable[..., None]
     backward_along: Callable[..., None]
 
@@ -204,4 +223,11 @@ def _loops() -> _Loops:
     from winnow.select.engine.compiled import use
 
     use(torch.get_num_threads())
-    return _Loops(loops.forward, loops.backward, loops.forward_along, loops.backward_along)
+    return _Loops(
+        loops.forward,
+        loops.forward_of_halves,
+        loops.backward,
+        loops.backward_of_halves,
+        loops.forward_along,
+        loops.backward_along,
+    )
