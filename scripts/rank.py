@@ -6,7 +6,8 @@ steps. Nothing is chosen on the test set. Prints and writes accuracies, HLR, IOR
 DD-Ranking (arXiv 2505.13300) in fractions, with 95 % intervals over seeds.
 
 Reads: .pt or .pth (tensors alone: nothing in the file is run), .npz, .safetensors, or a folder of pictures.
-Writes: runs.csv, scores.csv, weights.csv, ranking.json and preview.png; runs that are there are not repeated.
+Writes: runs.csv, scores.csv, weights.csv, ranking.json, preview.png, and teacher_<seed>.safetensors where
+networks of the full data teach; runs that are there are not repeated.
 
 Examples:
   .venv/bin/python scripts/rank.py --synthetic res_DM_CIFAR10_ConvNet_10ipc.pt --dataset cifar10

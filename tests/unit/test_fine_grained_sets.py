@@ -13,6 +13,7 @@ from test_readers import encoded, equal, flat, means, published, read, tar
 
 from winnow.data.arrays import ArrayRef, load_array
 from winnow.data.batch import Batch
+from winnow.data.listed import named_by
 from winnow.errors import UserError
 
 
@@ -160,3 +161,40 @@ def test_matlab_files_that_cannot_be_read_are_told(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"x\.mat: damaged"):
             load_array(ArrayRef(file="x.mat", array="a"), files)
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen", "message"),
+    [
+        (np.array([2, 1]), ["f/a.jpg", "f/b.jpg"], ""),
+        (np.array([2.0, 2.0]), ["f/b.jpg"], ""),
+        (np.array(["b", "f/a", "a.jpg"]), ["f/a.jpg", "f/b.jpg"], ""),
+        (np.array([[1], [2]]), [], r"list\.npy: a list: a list of shape \(n,\) is needed, found \(2, 1\)"),
+        (np.array(3), [], r"shape \(n,\) is needed, found \(\)"),
+        (np.array([1.5]), [], "names or whole numbers are needed, found float64"),
+        (np.array([0]), [], "counts images"),
+    ],
+)
+def test_lists_are_names_or_numbers(
+    tmp_path: Path, found: np.ndarray, chosen: list[str], message: str
+) -> None:
+    np.save(tmp_path / "list.npy", found)
+    about = (
+        ArrayRef(file="list.npy"),
+        ["f/a.jpg", "f/b.jpg"],
+        {"list.npy": tmp_path / "list.npy"},
+        {},
+        tmp_path,
+    )
+    if not message:
+        assert named_by(*about) == chosen
+        return
+    with pytest.raises(UserError, match=message):
+        named_by(*about)
+
+
+def test_a_name_of_two_images_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_text("x.jpg\n")
+    with pytest.raises(UserError, match=r"lists 'x\.jpg', which may be a/x\.jpg or b/x\.jpg"):
+        named_by("names.txt", ["a/x.jpg", "b/x.jpg"], {"names.txt": path}, {}, tmp_path)

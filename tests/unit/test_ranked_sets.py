@@ -165,7 +165,9 @@ def test_a_selection_is_ranked_as_the_script_would(store: Path) -> None:
     assert found["lrs_weight_0.5"] == found["lrs"] and 0 < found["lrs"] < 1
 
 
-def test_an_arm_with_a_teacher_is_ranked_by_the_network_of_the_full_data(store: Path) -> None:
+def test_an_arm_with_a_teacher_is_ranked_by_the_network_of_the_full_data(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arm = plugged("train", "distilled", **RECIPE, teacher=True, cutmix=0.5, temperature=4)
     judge = JUDGE.model_copy(update={"taught": arm})
     real, given = images_of(store)
@@ -177,7 +179,10 @@ def test_an_arm_with_a_teacher_is_ranked_by_the_network_of_the_full_data(store: 
         f"teacher_{seed}.safetensors" for seed in (2 * SEED, 2 * SEED + 1)
     }
     spec = evaluation(START, "dd_ranking", beside, None, networks=2).model_copy(update={"judge": judge})
+    fit, trained = ranking.fit, list[str]()
+    monkeypatch.setattr(ranking, "fit", lambda *given: trained.append(given[4]) or fit(*given))
     rows = json.loads((store / run(store, spec) / f"s{SEED}/metrics.json").read_text())["metrics"]
+    assert trained and all(name.startswith("synthetic") for name in trained), "the teacher was kept"
     found = {name: row["value"] for name, row in rows.items()}
     wanted = by_the_engine(store, given, real, 2, Taught(cutmix=0.5, temperature=4))
     assert set(wanted["labels"]) == {"hard", "taught"}

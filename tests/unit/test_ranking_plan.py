@@ -79,7 +79,8 @@ def test_real_baselines_are_shared_by_the_sets_of_their_size_and_network(scale: 
 def test_sets_made_for_pretraining_are_ranked_by_a_recipe_for_labels(scale: str) -> None:
     plan = load_plan(SETTINGS | {"suites": ["mkdt", "dd_ranking_mkdt"], "scale": scale}, check_sources=False)
     own = [reference for reference, users in plan.graph.users.items() if users == {"dd_ranking_mkdt"}]
-    assert {plan.graph.nodes[reference].spec.stage for reference in own} == {"evaluate"}
+    stages = {plan.graph.nodes[reference].spec.stage for reference in own}
+    assert stages == {"evaluate", "selection", "train"}, "the control with the data's classes, and rankings"
     found = rankings(plan, "dd_ranking")
     assert any(spec.subject.startswith("distill/") for spec in found)
     for spec in found:
@@ -87,6 +88,10 @@ def test_sets_made_for_pretraining_are_ranked_by_a_recipe_for_labels(scale: str)
         assert spec.judge.trainer.params["schedule"] == "step" and spec.judge.trainer.params["augment"]
         beside = plan.graph.nodes[spec.beside or ""].spec
         assert isinstance(beside, EvaluateSpec) and beside.judge == spec.judge
+    judges = {(spec.judge.trainer.params["lr"], spec.judge.trainer.params["learned_rate"])
+              for spec in found if spec.judge}  # fmt: skip
+    assert len(judges) == 1, "what rankings do not read makes no baselines of their own"
+    assert "no_pretraining" not in plan.suites["dd_ranking_mkdt"].arms
     if scale == "paper":
         made = {ref for ref, node in plan.graph.nodes.items() if isinstance(node.spec, DistillSpec)}
         assert made == {spec.subject for spec in found if spec.subject.startswith("distill/")}
@@ -145,6 +150,17 @@ DD, BASELINE = {"name": "dd_ranking"}, {"name": "real_baseline"}
             {"scale__measures": [DD | {"training": {"epoch": 3}}]},
             r"measures\[0\]\.training: unknown key 'epoch'",
         ),
+        (
+            "dd_ranking",
+            {"scale__measures": [DD | {"training": {"epochs": 3}}]},
+            r"measures\[0\]\.training\.epochs: such trainings take `steps` of params",
+        ),
+        (
+            "dd_ranking",
+            {"scale__measures": [DD | {"training": {"trainer": {"params": {"teacher": True}}}}]},
+            r"training\.trainer\.params\.teacher: the arm's own",
+        ),
+        ("dd_ranking", {"arms": {"dmm": None}}, r"arms \(to leave out\): unknown arm 'dmm'.*dm"),
         (
             "noise",
             {"scale__measures": [{"name": "noise_detection", "training": {"epochs": 3}}]},

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from winnow import registry
 from winnow.data.dataset import Dataset
@@ -195,7 +196,9 @@ def test_a_teacher_of_unmixed_images_is_their_soft_labels(real: RealData, networ
     assert other["test_accuracy"] != taught["test_accuracy"], "CutMix and the temperature make a difference"
 
 
-def test_teachers_are_kept_and_asked_again(real: RealData, network: Network, tmp_path: Path) -> None:
+def test_teachers_are_kept_and_asked_again(
+    real: RealData, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = RECIPE.model_copy(update={"epochs": 3})
     options = Options(seeds=(0, 1), rates=(0.02, 0.1), taught=Taught(), augmentation=True)
     contest = replace(
@@ -205,10 +208,28 @@ def test_teachers_are_kept_and_asked_again(real: RealData, network: Network, tmp
     arms = arms_of(False, options)
     rows = list(train_arms(arms, contest))
     assert [(tmp_path / f"{seed}.safetensors").is_file() for seed in (0, 1, 2)] == [True, True, False]
-    again = list(train_arms(arms, contest, rows[:5]))
-    assert again == rows[5:], "by the networks that were kept"
+    trained = []
+
+    def watched(*given: object) -> object:
+        trained.append(str(given[4]))
+        return fit(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("winnow.distill.engine.ranking.fit", watched)
+    assert list(train_arms(arms, contest, rows[:5])) == rows[5:]
     only = [arm for arm in arms if arm.data == "synthetic"]
-    assert list(train_arms(only, contest)) == [row for row in rows if row["data"] == "synthetic"]
+    found = list(train_arms(only, contest))
+    assert found == [row for row in rows if row["data"] == "synthetic"]
+    assert trained and not [name for name in trained if "full" in name or name.startswith("teacher")]
+    for seed in (0, 1):
+        other = network.fresh(1, 8, seed + 10, "init").state_dict()
+        save_file({k: v.contiguous() for k, v in other.items()}, tmp_path / f"{seed}.safetensors")
+    misled = list(train_arms(only, contest))
+    assert [row for row in misled if row["labels"] == "hard"] == [
+        row for row in found if row["labels"] == "hard"
+    ]
+    assert [row for row in misled if row["labels"] == "taught"] != [
+        row for row in found if row["labels"] == "taught"
+    ], "what is kept is what teaches"
 
 
 def test_soft_labels_are_not_compared_with_hard_ones() -> None:

@@ -41,10 +41,15 @@ def named_by(
     if isinstance(wanted, str):
         lines = files[wanted].read_text(encoding="utf-8").splitlines()
         return _found((line.strip() for line in lines if line.strip()), images, str(files[wanted]))
-    where = f"{files[wanted.file]}: {wanted.array}"
+    where = f"{files[wanted.file]}: {wanted.array or 'a list'}"
     listed = load_array(wanted, files)
-    if not np.issubdtype(listed.dtype, np.integer):
+    if listed.ndim != 1:
+        raise UserError(f"{where}: a list of shape (n,) is needed, found {listed.shape}.")
+    if listed.dtype.kind in "US":
         return _found((str(name) for name in listed), images, where)
+    # MATLAB keeps whole numbers as floating ones unless told otherwise.
+    if listed.dtype.kind not in "iuf" or not (listed == np.trunc(listed.astype(float))).all():
+        raise UserError(f"{where}: names or whole numbers are needed, found {listed.dtype}.")
     places = listed.astype(np.int64)
     if len(places) and (places.min() < 1 or places.max() > len(images)):
         raise UserError(f"{where}: counts images to {places.max()}; the archive has {len(images)}.")
@@ -64,13 +69,13 @@ def files_of(wanted: List | None) -> set[str]:
 
 
 def known_as(images: Iterable[str]) -> dict[str, list[str]]:
-    """Return the images by all that lists call them: with and without folders, and without their ending."""
+    """Return the images by all that lists call them: with and without folders, with and without endings."""
     found: dict[str, list[str]] = {}
     for name in images:
-        pure = PurePosixPath(name)
-        for key in {"/".join(pure.parts[start:]) for start in range(len(pure.parts))} | {pure.stem}:
-            found.setdefault(key, []).append(name)
-    return found
+        for path in (PurePosixPath(name), PurePosixPath(name).with_suffix("")):
+            for start in range(len(path.parts)):
+                found.setdefault("/".join(path.parts[start:]), []).append(name)
+    return {key: list(dict.fromkeys(meant)) for key, meant in found.items()}
 
 
 def _found(names: Iterable[str], images: Sequence[str], where: str) -> list[str]:

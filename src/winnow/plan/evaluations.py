@@ -154,7 +154,15 @@ class Evaluations:
             settings = settings.model_copy(update={"trainer": self.grid.scale.training.trainer})
         if not own:
             return settings, place
+        for key in ("epochs", "min_steps"):
+            if key in own:
+                raise UserError(f"{where}.training.{key}: such trainings take `steps` of params; remove it.")
         laid = validate(Training, merged(settings.model_dump(), own), f"{where}.training")
+        if laid.trainer.params.get("teacher"):
+            raise UserError(
+                f"{where}.training.trainer.params.teacher: the arm's own `training` says whether a teacher is"
+                " learned from; remove it."
+            )
         return laid, f"{where}.training"
 
 

@@ -289,7 +289,7 @@ def load_suite(path: Path) -> Suite:
 
     Under `scales.<scale>`, the keys of `defaults` hold for every dataset and each entry of
     `datasets` overrides them, key by key. A suite that `extends` another one has its arms and scales, with
-    its own laid over them in the same way.
+    its own laid over them in the same way; an arm that it sets to null is left out.
     """
     data = _extended(path, load_yaml(path))
     scales = data.get("scales")
@@ -332,7 +332,14 @@ def _extended(path: Path, data: dict[str, Any]) -> dict[str, Any]:
     base = load_yaml(path.with_name(f"{name}.yaml"))
     if base.get("extends") is not None:
         raise UserError(f"{path}: extends: '{name}' extends {base['extends']} itself; name that one.")
-    return data | {key: merged(base.get(key, {}), data.get(key, {})) for key in ("arms", "scales")}
+    arms = data.get("arms", {})
+    for arm in arms if isinstance(arms, dict) else ():
+        if arms[arm] is None and arm not in base.get("arms", {}):
+            raise unknown("arm", arm, base.get("arms", {}), f"{path}: arms (to leave out)")
+    laid = {key: merged(base.get(key, {}), data.get(key, {})) for key in ("arms", "scales")}
+    if isinstance(laid["arms"], dict):
+        laid["arms"] = {arm: about for arm, about in laid["arms"].items() if about is not None}
+    return data | laid
 
 
 def _grids(path: Path, name: object, scale: object) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from winnow.plan.specs import DistillSpec, EvaluateSpec
 class Trainings:
     """Of one arm and repetition: `tried` networks, one per learning rate, of which one is among the `kept`
     ones that are tested; all of so many `steps`. on_all: on all data, and not on as many examples as the set
-    has. teach: whether the kept ones say what they see in all data.
+    has. teach: whether the kept ones say what they see in all data. taught: whether a network answers for
+    every image that they are shown.
     """
 
     tried: int
@@ -24,6 +25,7 @@ class Trainings:
     steps: int
     on_all: bool
     teach: bool
+    taught: bool = False
 
     @property
     def networks(self) -> int:
@@ -42,6 +44,7 @@ def trainings_of(spec: EvaluateSpec, subject: object) -> list[Trainings]:
             steps=(params.full_steps or params.steps) if arm.data == "full" else params.steps,
             on_all=arm.data == "full",
             teach=teach and arm.data == "full",
+            taught=arm.labels == "taught",
         )
         for arm in _arms(params, spec, subject)
     ]

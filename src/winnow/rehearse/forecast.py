@@ -223,7 +223,11 @@ class Forecaster:
             rows = arm.steps * min(spec.judge.batch_size, examples)
             each += arm.networks * (measure.repetition_s + self._steps(measure, arm.steps, rows))
             shown = arm.tried * validation + arm.kept * (sizes["test"] + validation + n * arm.teach)
+            shown += arm.taught * arm.networks * rows
             each += shown * self._forward(measure)
+        kept = 0.0
+        if spec.judge.taught is not None and spec.beside is None:
+            kept = measure.weights * int(spec.protocol.params["networks"])
         images = 4.0 * (n + sizes["test"]) * math.prod(look.shape)
         tensors = 2 * measure.weights + measure.state + measure.activations[self._precision(measure)]
         own = 0.0 if self.card is None and measure.device is None else measure.device or tensors
@@ -232,7 +236,7 @@ class Forecaster:
             wall_s=self._once(spec, measure) + len(spec.seeds) * each,
             host=measure.memory + 2 * images + (0.0 if own else tensors),
             device=images + own if own else None,
-            files=measure.fixed_files + 1e4 * len(spec.seeds),
+            files=measure.fixed_files + (1e4 + kept) * len(spec.seeds),
             how=measure.how if self.card is None else "counted",
         )
 
