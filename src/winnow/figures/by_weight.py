@@ -49,7 +49,7 @@ def draw(
     places = sorted(found, key=lambda place: [layout.natural(part) for part in place])
     keys = [(score, *place) for place in places for score in names]
     titles = [
-        f"{dataset}, {length_label(length)}, {percent(share)} kept" for _, length, dataset, share in keys
+        f"{dataset},\n{length_label(length)}, {percent(share)} kept" for _, length, dataset, share in keys
     ]
     across = len(names) if len(names) > 1 else len(keys)
     figure, axes = layout.grid([titles[i : i + across] for i in range(0, len(titles), across)])
