@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -225,15 +226,13 @@ class Plan:
         return canonical_json({"suite": suite} | self.suites[suite].model_dump(mode="json", include=fields))
 
     def figure_spec(self, suite: str, name: str) -> str:
-        """Return one figure's settings with the suite's arms in order, which decides their colours."""
+        """Return one figure's settings in the suite's order, which decides colours and panels' order."""
         known = {figure.name or figure.figure: figure for figure in self.suites[suite].figures}
         if name not in known:
             raise unknown("figure", name, known, f"suites/{suite}.yaml: figures")
         arms = [[key, {"label": arm.label, "role": arm.role}] for key, arm in self.suites[suite].arms.items()]
         figure, where = known[name], f"suites/{suite}.yaml: figures: {name}"
-        return canonical_json(
-            {"figure": figure.figure, "options": figure.options, "arms": arms, "where": where}
-        )
+        return json.dumps({"figure": figure.figure, "options": figure.options, "arms": arms, "where": where})
 
     def figure_code(self, suite: str, name: str) -> str:
         known = {figure.name or figure.figure: figure.figure for figure in self.suites[suite].figures}
