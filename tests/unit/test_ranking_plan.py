@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def test_real_baselines_are_shared_by_the_sets_of_their_size_and_network(scale: 
             "paper": {10, 100, 200, 500, 1000, 2000, 5000, 10000},
         }[scale]
     )
+
+
+def test_panels_are_in_the_order_of_the_suite() -> None:
+    options = json.loads(both("demo").figure_spec("dd_ranking", "side_by_side"))["options"]
+    assert list(options["metrics"]) == ["hlr", "ior", "lrs", "ars"]
 
 
 @pytest.mark.parametrize("scale", ["demo", "small", "paper"])
