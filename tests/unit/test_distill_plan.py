@@ -19,7 +19,7 @@ def planned(tmp_path: Path, suite: str, **changes: Any) -> Plan:
     """Plan a suite at demo with keys changed: `a__b` is key b of a."""
     data = yaml.safe_load((ROOT / "suites" / f"{suite}.yaml").read_text())
     data["scales"] = {"demo": data["scales"]["demo"]}
-    data |= {"claims": [], "reproduction": []}
+    data |= {"claims": [], "reproduction": [], "figures": []}
     used = data["scales"]["demo"]["defaults"].get("arms", list(data["arms"]))
     data["arms"] = {name: arm for name, arm in data["arms"].items() if name in used}
     for path, value in changes.items():
