@@ -109,8 +109,9 @@ def main() -> None:
     # Imports torch, which --help does without.
     from winnow.distill.engine.dd_ranking import RATES
     from winnow.distill.engine.formats import read_rate
-    from winnow.distill.engine.ranking import Options, Taught
+    from winnow.distill.engine.ranking import Options
     from winnow.distill.engine.ranking_run import Request, rank
+    from winnow.plan.specs import Taught
 
     recipe = _json(arguments.recipe, "--recipe")
     if arguments.epochs is not None:

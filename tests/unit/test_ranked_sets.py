@@ -17,14 +17,14 @@ from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.data.prepare import prepare
 from winnow.distill.engine import ranking
-from winnow.distill.engine.ranking import Contest, Options, Taught, arms_of, scores, train_arms
+from winnow.distill.engine.ranking import Contest, Options, arms_of, scores, train_arms
 from winnow.distill.engine.real import PUBLISHED, RealData
 from winnow.distill.engine.run import distill_all
 from winnow.errors import UserError
 from winnow.evaluate.engine import contest
 from winnow.evaluate.engine.run import evaluate_all
 from winnow.plan.catalogue import load_catalogue
-from winnow.plan.specs import DistillSpec, EvaluateSpec, Judge, Plugged, Spec
+from winnow.plan.specs import DistillSpec, EvaluateSpec, Judge, Plugged, Spec, Taught
 from winnow.rehearse.contests import trainings_of
 from winnow.seeds import derive
 from winnow.stage import Job
@@ -168,8 +168,7 @@ def test_a_selection_is_ranked_as_the_script_would(store: Path) -> None:
 def test_an_arm_with_a_teacher_is_ranked_by_the_network_of_the_full_data(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arm = plugged("train", "distilled", **RECIPE, teacher=True, cutmix=0.5, temperature=4)
-    judge = JUDGE.model_copy(update={"taught": arm})
+    judge = JUDGE.model_copy(update={"taught": Taught(cutmix=0.5, temperature=4)})
     real, given = images_of(store)
     beside = run(
         store,

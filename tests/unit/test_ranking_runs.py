@@ -19,11 +19,12 @@ from safetensors.torch import save_file
 from winnow import registry
 from winnow.data.dataset import Dataset
 from winnow.distill.engine.dd_ranking import augmentation_robust_score
-from winnow.distill.engine.ranking import Arm, Contest, Options, Taught, arms_of, scores, train_arms
+from winnow.distill.engine.ranking import Arm, Contest, Options, arms_of, scores, train_arms
 from winnow.distill.engine.ranking_run import open_dataset
 from winnow.distill.engine.real import RealData, whiten
 from winnow.errors import UserError
 from winnow.plan.config import load_config
+from winnow.plan.specs import Taught
 from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, tuned
 from winnow.train.engine.space import Space
 from winnow.train.engine.synthetic import SyntheticSet, unpacked

@@ -10,7 +10,7 @@ from winnow import registry
 from winnow.errors import UserError, unknown
 from winnow.plan.grid import Grid
 from winnow.plan.plugins import parameters, plugged
-from winnow.plan.specs import EvaluateSpec, Judge, Ref
+from winnow.plan.specs import EvaluateSpec, Judge, Ref, Taught
 from winnow.plan.suite import Measure, Training, Use, merged
 from winnow.plan.trainings import Trainings
 from winnow.plan.yamlfile import validate
@@ -138,9 +138,12 @@ class Evaluations:
                 f" none for synthetic sets ({place}.trainer.name). Name `distilled` there."
             )
         model = registry.load("models", settings.model.name, f"{place}.model.name")
-        learns_from_teacher = "model" in self.trainings.trainer_needs("training")
+        taught = None
+        if "model" in self.trainings.trainer_needs("training"):
+            params = self.trainings.plugged_trainer("training").params
+            taught = Taught(params["cutmix"], params["temperature"])
         return Judge(
-            taught=self.trainings.plugged_trainer("training") if learns_from_teacher else None,
+            taught=taught,
             trainer=resolved,
             model=plugged(model, settings.model.params, f"{place}.model.params"),
             batch_size=settings.batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +23,14 @@ class Plugged(BaseModel):
     params: dict[str, Any] = {}
 
 
+@dataclass(frozen=True)
+class Taught:
+    """How a teacher is learned from: images are mixed by CutMix, and both sides softened (SRe2L, RDED)."""
+
+    cutmix: float = 1.0
+    temperature: float = 20.0
+
+
 class Judge(BaseModel):
     """The network and the recipe that a protocol trains networks of its own with."""
 
@@ -30,8 +39,8 @@ class Judge(BaseModel):
     trainer: Plugged
     model: Plugged
     batch_size: int
-    taught: Plugged | None = Field(default=None, exclude_if=lambda value: value is None)
-    """The arm's own recipe, where it learns from a teacher."""
+    taught: Taught | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Of an arm that learns from a teacher."""
 
 
 class Spec(BaseModel):

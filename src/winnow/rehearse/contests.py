@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from winnow import registry
-from winnow.distill.engine.ranking import Arm, Options, Taught, arms_of
+from winnow.distill.engine.ranking import Arm, Options, arms_of
 from winnow.evaluate.engine.ranking_params import ContestParams
-from winnow.plan.specs import DistillSpec, EvaluateSpec
+from winnow.plan.specs import DistillSpec, EvaluateSpec, Taught
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from winnow.distill.engine import dd_ranking
 from winnow.distill.engine.dd_ranking import WEIGHTS
 from winnow.distill.engine.real import RealData
+from winnow.plan.specs import Taught
 from winnow.store import write_atomic
 from winnow.train.engine.classifier import Classifier
 from winnow.train.engine.recipe import Examples, Network, Recipe, accuracy, fit, logits_of, tuned
@@ -42,14 +43,6 @@ class Arm:
 
     def __str__(self) -> str:
         return f"{self.data}, {self.labels} labels" + ("" if self.augmented else ", no augmentation")
-
-
-@dataclass(frozen=True)
-class Taught:
-    """How a teacher is learned from: images are mixed by CutMix, and both sides softened (SRe2L, RDED)."""
-
-    cutmix: float = 1.0
-    temperature: float = 20.0
 
 
 @dataclass(frozen=True)

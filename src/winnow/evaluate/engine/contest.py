@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from winnow import registry
-from winnow.distill.engine.ranking import Arm, Contest, Options, Taught, train_arms
+from winnow.distill.engine.ranking import Arm, Contest, Options, train_arms
 from winnow.distill.engine.real import RealData
 from winnow.errors import UserError
 from winnow.evaluate.engine.ranking_params import ContestParams
@@ -43,10 +43,9 @@ def trial_of(view: EvaluationView) -> Trial:
 def options_of(params: ContestParams, trial: Trial) -> Options:
     """Return the options of one repetition, whose networks no other one has."""
     own = range(trial.seed * params.networks, (trial.seed + 1) * params.networks)
-    taught = None
-    if trial.judge.taught is not None:
-        taught = Taught(**{name: trial.judge.taught.params[name] for name in vars(Taught())})
-    return Options(tuple(own), params.rates, params.plain, real_steps=params.full_steps, taught=taught)
+    return Options(
+        tuple(own), params.rates, params.plain, real_steps=params.full_steps, taught=trial.judge.taught
+    )
 
 
 def contest_of(

@@ -98,7 +98,7 @@ def forward(z: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Planes]:
 
 def forward_of_halves(z: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Planes]:
     """The same of images in bfloat16, by loops: computed in float32, and the pooled images rounded again."""
-    pooled, mean, r = _pooled(z), *(part.float() for part in _two(z))
+    pooled, mean, r = _pooled(z), *_two(z, torch.float32)
     _loops().forward_of_halves(*_arrays(z, scale, shift, pooled, mean, r))
     return pooled, Planes(z, mean, r)
 
@@ -107,7 +107,7 @@ def _backward_of_halves(
     planes: Planes, scale: Tensor, shift: Tensor, g: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same as `backward`, of images in bfloat16, by loops; z stays as it is."""
-    gz, gs, gb = torch.empty_like(planes.z), *(part.float() for part in _two(planes.z))
+    gz, gs, gb = torch.empty_like(planes.z), *_two(planes.z, torch.float32)
     arrays = _arrays(planes.z, gz, planes.mean, planes.r, scale, shift, g, gs, gb)
     _loops().backward_of_halves(*arrays)
     return gz, gs.sum(0), gb.sum(0)
@@ -198,8 +198,8 @@ def _pooled(z: Tensor) -> Tensor:
     return torch.empty(b, c, h // 2, w // 2, dtype=z.dtype, memory_format=torch.channels_last)
 
 
-def _two(z: Tensor) -> tuple[Tensor, Tensor]:
-    return z.new_empty(z.shape[:2]), z.new_empty(z.shape[:2])
+def _two(z: Tensor, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+    return z.new_empty(z.shape[:2], dtype=dtype), z.new_empty(z.shape[:2], dtype=dtype)
 
 
 def _arrays(*tensors: Tensor) -> list[Any]:
