@@ -153,7 +153,7 @@ def ordered(values: list[str], reverse: bool) -> list[str]:
 
 
 def check_filter(driver: webdriver.Chrome) -> None:
-    """Type the first row's name into each filter box: rows without it go, clearing brings them back."""
+    """Type the last row's name into each filter box: what lacks it in name and group goes, and returns."""
     for tools in driver.find_elements(By.CSS_SELECTOR, ".tools"):
         table = driver.find_element(By.ID, str(tools.get_attribute("data-for")))
         rows = table.find_elements(By.CSS_SELECTOR, "tbody tr:not(.group)")
@@ -162,7 +162,7 @@ def check_filter(driver: webdriver.Chrome) -> None:
         box.send_keys(word)
         left = driver.execute_script(
             "return [...arguments[0].querySelectorAll('tbody tr:not(.group)')].filter((row) => !row.hidden)"
-            ".map((row) => row.textContent)",
+            ".map((row) => (row.parentElement.querySelector('.group')?.textContent ?? '') + row.textContent)",
             table,
         )
         assert left and all(part.lower() in text.lower() for text in left for part in word.split())
