@@ -59,7 +59,9 @@ def make_teacher() -> torch.nn.Module:
     return network.eval()
 
 
-def make_view(folder: Path, name: str, regress: bool | None = None, experts: int = 2) -> DistillView:
+def make_view(
+    folder: Path, name: str, regress: bool | None = None, experts: int = 2, norm: str = "instance"
+) -> DistillView:
     """Return a view with random images, experts that walk at random, and targets if needed."""
     random = torch.Generator().manual_seed(0)
     labels = torch.arange(N) % CLASSES
@@ -72,7 +74,7 @@ def make_view(folder: Path, name: str, regress: bool | None = None, experts: int
         start=torch.cat([torch.arange(N)[labels == label][: M // CLASSES] for label in range(CLASSES)]),
         classes=CLASSES,
         model=MODEL,
-        model_params=MODEL.params(depth=2, width=4),
+        model_params=MODEL.params(depth=2, width=4, norm=norm),
         experts=(),
         root_seed=7,
         seed=0,
@@ -91,8 +93,10 @@ def make_view(folder: Path, name: str, regress: bool | None = None, experts: int
     return replace(view, experts=tuple(paths))
 
 
-def distill(name: str, folder: Path, variant: str | None = None, **changes: Any) -> Distilled:
+def distill(
+    name: str, folder: Path, variant: str | None = None, norm: str = "instance", **changes: Any
+) -> Distilled:
     folder.mkdir(exist_ok=True)
     params = params_of(name, variant).model_copy(update=changes)
-    found: Distilled = registry.load("distill", name, "").function(params, make_view(folder, name))
+    found: Distilled = registry.load("distill", name, "").function(params, make_view(folder, name, norm=norm))
     return found

@@ -91,6 +91,16 @@ def test_an_arm_with_one_grid_of_a_sweep_is_no_curve() -> None:
     assert set(shown[shown["setting"] == "richness"]["arm"]) == {"ours", "base"}
 
 
+def test_values_that_are_names_stand_in_their_order() -> None:
+    sweeps = {"captions": {"pi_1.0": "title", "pi_0.0": "nothing", "p_0.5": "title and more"}}
+    drawn, rows = figures.draw("along_grids", table(), ARMS, sweeps=sweeps, only=["ours"])
+    ticks = {text.get_text(): text.get_position()[0] for text in drawn.axes[0].get_xticklabels()}
+    assert ticks == {"title": 0.0, "nothing": 1.0, "title and more": 2.0}
+    (line,) = [line for line in drawn.axes[0].get_lines() if len(line.get_xdata()) == 3]
+    assert np.asarray(line.get_ydata()) == pytest.approx([80.0, 60.0, 90.0])
+    assert dict(zip(rows["at"], rows["mean"], strict=True))["nothing"] == pytest.approx(0.6)
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(UserError, match=r"none has two of the grids p_0\.5, pi_0\.0"):
         figures.draw("along_grids", table(), ARMS, sweeps={"richness": {"pi_00": 0.0, "pi_0.5": 0.5}})

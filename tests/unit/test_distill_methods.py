@@ -53,13 +53,13 @@ class _Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(("name", "norm"), [*((name, "instance") for name in LOOPS), ("krr_st", "batch")])
 def test_a_killed_distillation_goes_on_to_the_same_set(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, norm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Rates that are halved on plateaus are, here, wherever a loss is not the least one so far.
     monkeypatch.setattr("winnow.distill.engine.learned.PATIENCE", 0)
-    whole = distill(name, tmp_path / "whole")
+    whole = distill(name, tmp_path / "whole", norm=norm)
     monkeypatch.setitem(os.environ, "WINNOW_CHECKPOINT_SECONDS", "0")
     from winnow.train.engine.loop import Loop
 
@@ -74,9 +74,9 @@ def test_a_killed_distillation_goes_on_to_the_same_set(
     monkeypatch.setattr(Loop, "_save", killing)
     monkeypatch.setattr(Loop, "_due", lambda loop: True)
     with pytest.raises(_Killed):
-        distill(name, tmp_path / "cut")
+        distill(name, tmp_path / "cut", norm=norm)
     monkeypatch.setattr(Loop, "_save", save)
-    resumed = distill(name, tmp_path / "cut")
+    resumed = distill(name, tmp_path / "cut", norm=norm)
     assert torch.equal(whole.given.images, resumed.given.images)
     assert torch.equal(whole.snapshots, resumed.snapshots)
     assert whole.history.equals(resumed.history)

@@ -54,6 +54,18 @@ def test_arms_that_need_no_teacher_do_not_wait_for_it(tmp_path: Path) -> None:
     assert len(trained) == 2, "teacher and experts count as cost"
 
 
+def test_a_set_is_made_for_the_scales_model_with_the_arms_changes(tmp_path: Path) -> None:
+    plan = planned(tmp_path, "mkdt", arms__krr_st__student={"params": {"norm": "batch"}})
+    nodes, cells = plan.graph.nodes, {cell.arm: cell for cell in plan.graph.cells["mkdt"]}
+    norms = {}
+    for arm in ("mkdt", "krr_st"):
+        made, trained = nodes[cells[arm].synthetic].spec, nodes[cells[arm].train].spec
+        assert isinstance(made, DistillSpec) and isinstance(trained, TrainSpec)
+        assert made.model.params["depth"] == trained.model.params["depth"] == 2
+        norms[arm] = made.model.params["norm"], trained.model.params["norm"]
+    assert norms == {"mkdt": ("instance", "instance"), "krr_st": ("batch", "instance")}
+
+
 @pytest.mark.parametrize(
     ("suite", "changes", "message"),
     [
@@ -66,6 +78,11 @@ def test_arms_that_need_no_teacher_do_not_wait_for_it(tmp_path: Path) -> None:
         ("distillation", {"scale__training__trainer": {"name": "experts"}}, "writes no model"),
         ("distillation", {"scale__experts__model": {"name": "mlp"}}, "the same network"),
         ("distillation", {"arms__herding__start": {"method": "random"}}, "makes no examples"),
+        ("distillation", {"arms__herding__student": {"name": "mlp"}}, "student: .*makes no examples"),
+        ("distillation", {"arms__dm__student": {"name": "convmet"}}, "arms.dm.student.*convmet"),
+        ("distillation", {"arms__dm__student": {"params": {"dept": 2}}}, "arms.dm.student.*dept"),
+        ("distillation", {"arms__dm__student": {"nam": "mlp"}}, "arms.dm: student: unknown key .nam"),
+        ("mkdt", {"arms__mkdt__student": {"params": {"norm": "batch"}}}, "the arm no `student`"),
         ("distillation", {"arms__dm__start": {"method": "full"}}, "chooses no subset"),
         ("distillation", {"arms__dm__start": {"method": "useful"}}, "chooses no subset"),
         ("distillation", {"scale__methods__mkdt": {}}, "method"),

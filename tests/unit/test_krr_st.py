@@ -74,11 +74,31 @@ def test_networks_are_drawn_anew_when_they_are_old_and_not_at_every_update(
         assert int(pool.ages.max()) <= params.oldest
 
 
-def test_it_needs_targets_and_networks_without_running_statistics(tmp_path: Path) -> None:
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_networks_train_as_by_torchs_optimiser(tmp_path: Path, norm: str) -> None:
+    """Weights after a few steps, and features by the running statistics, beside a plain loop."""
+    view = make_view(tmp_path, "krr_st", norm=norm)
+    pool, learned = Pool(params_of("krr_st"), view), LearnedSet.begin(view, "real")
+    pool._draw(1, 9)
+    network = view.network(9).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    for _ in range(3):
+        pool.update(1, learned, 0)
+        optimiser.zero_grad()
+        outputs = network(learned.images.detach())
+        torch.nn.functional.mse_loss(outputs, learned.targets.detach()).backward()
+        optimiser.step()
+    with torch.no_grad():
+        expected = network.eval().encoder(view.real.images)
+        found = pool.network(1).encoder(view.real.images)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        # Where the batch's statistics count, those are other features.
+        moved = (network.train().encoder(view.real.images) - expected).abs().max()
+    assert bool(moved > 1e-2) == (norm == "batch")
+    assert pool.ages.tolist() == [0, 3]
+
+
+def test_it_needs_targets(tmp_path: Path) -> None:
     method = registry.load("distill", "krr_st", "").function
     with pytest.raises(UserError, match="needs `targets`"):
         method(params_of("krr_st"), make_view(tmp_path, "krr_st", regress=False))
-    view = make_view(tmp_path, "krr_st")
-    settings = {**vars(view), "model_params": view.model.params(depth=2, width=4, norm="batch")}
-    with pytest.raises(UserError, match="running statistics"):
-        method(params_of("krr_st"), view.__class__(**settings))

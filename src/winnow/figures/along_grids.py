@@ -27,7 +27,7 @@ CAPTION = (
 def draw(
     table: pd.DataFrame,
     arms: dict[str, dict[str, Any]],
-    sweeps: dict[str, dict[str, float]] | None = None,
+    sweeps: dict[str, dict[str, float | str]] | None = None,
     metrics: dict[str, str] | None = None,
     error: bool = False,
     only: list[str] | None = None,
@@ -36,11 +36,11 @@ def draw(
 
     Args:
         table: summary rows (suite, arm, dataset, fraction, length, metric, n_seeds, mean, ci_low, ci_high),
-        each
-            arm at one share and length.
-        arms: all arms of the suite, name -> {label, role}, in the suite's order. sweeps: name of a setting ->
-        grid -> the value it stands for. Each is a column of panels; sweeps of which
-            the table has fewer than two grids are left out, and of a sweep the arms with a single grid.
+            each arm at one share and length.
+        arms: all arms of the suite, name -> {label, role}, in the suite's order.
+        sweeps: name of a setting -> grid -> the value it stands for, numbers or, set one after another,
+            names. Each is a column of panels; sweeps of which the table has fewer than two grids are left
+            out, and of a sweep the arms with a single grid.
         metrics: the metrics to draw -> their names on the axis; a row of panels each. None draws
             test_accuracy.
         error: whether to draw 1 - metric, for an accuracy.
@@ -65,7 +65,7 @@ def draw(
     panels = dict(zip(keys, axes, strict=True))
     for (metric, setting), axis in panels.items():
         part = rows[(rows["metric"] == metric) & (rows["setting"] == setting)]
-        _panel(axis, part, metric, styles)
+        _panel(axis, part, metric, styles, _places(drawn[setting]))
         axis.set(title="", xlabel=setting)
         if setting == next(iter(drawn)):
             axis.set_ylabel(_label(metric, names[metric], error))
@@ -84,7 +84,7 @@ def _rows(
     table: pd.DataFrame,
     arms: Mapping[str, Any],
     metric: str,
-    sweeps: Mapping[str, Mapping[str, float]],
+    sweeps: Mapping[str, Mapping[str, float | str]],
     error: bool,
     only: list[str] | None,
 ) -> pd.DataFrame:
@@ -107,12 +107,27 @@ def _rows(
     return pd.concat([part[part.groupby("arm")["at"].transform("size") > 1] for part in parts])
 
 
-def _panel(axis: Axes, rows: pd.DataFrame, metric: str, styles: Mapping[str, ArmStyle]) -> None:
+def _places(values: Mapping[str, float | str]) -> dict[float | str, float]:
+    """Return where on the axis the values of a sweep are."""
+    listed = list(dict.fromkeys(values.values()))
+    if any(isinstance(value, str) for value in listed):
+        return {value: float(place) for place, value in enumerate(listed)}
+    return {value: float(value) for value in listed}
+
+
+def _panel(
+    axis: Axes,
+    rows: pd.DataFrame,
+    metric: str,
+    styles: Mapping[str, ArmStyle],
+    places: Mapping[float | str, float],
+) -> None:
     present = [arm for arm in styles if arm in set(rows["arm"])]
-    ticks = np.sort(rows["at"].unique())
+    shown = sorted(rows["at"].unique(), key=places.__getitem__)
+    ticks = np.array([places[value] for value in shown])
     step = min(0.016 * float(np.ptp(ticks)), 0.5 * float(np.diff(ticks).min()) / len(present))
     for place, arm in enumerate(present):
-        part = rows[rows["arm"] == arm].sort_values("at")
-        x = part["at"].to_numpy(float) + step * (place - (len(present) - 1) / 2)
+        part = rows[rows["arm"] == arm].sort_values("at", key=lambda at: at.map(places))
+        x = part["at"].map(places).to_numpy(float) + step * (place - (len(present) - 1) / 2)
         layout.points(axis, x, part, metric, styles[arm])
-    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_xticks(ticks, [value if isinstance(value, str) else f"{value:g}" for value in shown])

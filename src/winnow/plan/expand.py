@@ -76,8 +76,9 @@ def _arm_cells(grid: Grid, name: str, points: list[tuple[Length, float]]) -> Ite
     method = grid.method(arm, where)
     own = {**grid.scale.methods.get(arm.method, {}), **arm.params}
     variant, params = resolve(method, arm.variant, own, where)
-    if arm.start is not None and method.room != "distill":
-        raise UserError(f"{where}.start: '{method.name}' makes no examples; remove this key.")
+    for key in ("start", "student"):
+        if getattr(arm, key) and method.room != "distill":
+            raise UserError(f"{where}.{key}: '{method.name}' makes no examples; remove this key.")
     nested = method.nested(params)
     for length, fraction in points:
         budget, upstream = round_half_up(fraction * grid.n), list[Ref]()

@@ -9,8 +9,9 @@ from winnow.errors import UserError, unknown
 from winnow.plan.grid import Grid
 from winnow.plan.plugins import check_files, plugged, resolve
 from winnow.plan.specs import DistillSpec, Plugged, Ref, SelectSpec
-from winnow.plan.suite import Start
+from winnow.plan.suite import Start, Use, merged
 from winnow.plan.trainings import Trainings
+from winnow.plan.yamlfile import validate
 
 
 @dataclass
@@ -59,10 +60,7 @@ class Sets:
         """Add a distillation with the subset that it starts from and all that it needs."""
         start, needs = self._start(budget, fraction, upstream), method.needs(params)
         self._check_targets(method, needs)
-        # The scale's model: an arm that trains another one shows whether the set transfers to it.
-        use, where = self.grid.scale.training.model, f"{self.grid.where}.training.model"
-        model = registry.load("models", use.name, f"{where}.name")
-        student = plugged(model, use.params, f"{where}.params")
+        model, student = self._student()
         uses, plugins = self._uses(method, needs, student, upstream)
         spec = DistillSpec(
             seeds=self.grid.seeds,
@@ -77,6 +75,18 @@ class Sets:
             uses=uses,
         )
         return self.grid.add(spec, method, model, *plugins)
+
+    def _student(self) -> tuple[registry.Plugin, Plugged]:
+        """Return the network that a set is made for: the scale's, with the arm's changes.
+
+        An arm that trains another network (`training`) shows whether the set transfers to it.
+        """
+        use, where = self.grid.scale.training.model, f"{self.grid.where}.training.model"
+        if own := self.trainings.arm.student:
+            use = validate(Use, merged(use.model_dump(), own), self.trainings.where, at="student")
+            where = f"{self.trainings.where}.student"
+        model = registry.load("models", use.name, f"{where}.name")
+        return model, plugged(model, use.params, f"{where}.params")
 
     def _uses(
         self, method: registry.Plugin, needs: registry.Signals, student: Plugged, upstream: list[Ref]
@@ -125,5 +135,5 @@ class Sets:
         if self.grid.scale.experts is not None and trainings.plugged_model("experts") != student:
             raise UserError(
                 f"{trainings.place('experts')}.model: experts and students have to be the same network;"
-                " give `experts` and `training` of the scale the same model."
+                " give `experts` and `training` of the scale the same model, and the arm no `student`."
             )

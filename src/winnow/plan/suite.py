@@ -77,7 +77,8 @@ class Arm(_Model):
     `fractions` and `lengths` restrict the arm to a part of the scale's grid. The reference is trained on
     all examples, so it has neither. `training`, `proxy` and `experts` change the scale's settings of that
     name, key by key: another optimiser, another architecture. `start` names the method that chooses the
-    real examples which a distillation starts from.
+    real examples which a distillation starts from. A set is made for the model of the scale's `training`,
+    with what `student` changes of it.
     """
 
     label: str
@@ -90,6 +91,7 @@ class Arm(_Model):
     proxy: dict[str, Any] = {}
     experts: dict[str, Any] = {}
     start: Start | None = None
+    student: dict[str, Any] = {}
     fractions: Annotated[list[float], Field(min_length=1), Once] | None = None
     lengths: Annotated[list[Length], Field(min_length=1), Once] = ["epochs"]
 

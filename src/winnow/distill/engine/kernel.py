@@ -1,19 +1,20 @@
 """Kernel ridge regression from synthetic to real images, in the features of a pool of networks.
 
 Source: Lee et al. 2024, arXiv 2310.06511 (KRR-ST), equations 5 to 7. Targets are those of images as they
-are: real ones are not augmented.
+are: real ones are not augmented, where the released code crops and mirrors them before teacher and networks.
+Networks with batch norm train by the batch's statistics and give features by running ones, as released.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import vector_to_parameters
 
 from winnow.distill.engine.convnet_student import student_of
 from winnow.distill.engine.learned import Distilled, LearnedSet, Optimiser, learn
-from winnow.distill.engine.students import flat
+from winnow.distill.engine.students import AutogradStudent, flat
 from winnow.distill.engine.view import DistillView
 from winnow.distill.krr_st import KRRSTParams
 from winnow.errors import UserError
@@ -27,13 +28,13 @@ def regress(params: KRRSTParams, view: DistillView) -> Distilled:
     if view.real.targets is None:
         raise UserError(f"{view.label}: kernel regression needs `targets` in the suite")
     learned, pool = LearnedSet.begin(view, "real"), Pool(params, view)
-    network, targets = view.network(0).requires_grad_(False), view.real.targets
+    targets = view.real.targets
 
     def loss_of(step: int) -> Tensor:
         if step == 0:
             pool.begin(learned)
         random = Generator().manual_seed(view.derive("order", step))
-        vector_to_parameters(pool.weights[pool.drawn(step)].clone(), network.parameters())
+        network = pool.network(pool.drawn(step))
         rows = torch.randperm(len(view.real), generator=random)[: params.batch_real].to(view.device)
         with torch.no_grad():
             real = embedded(network, view.real.images[rows])
@@ -51,7 +52,12 @@ def regress(params: KRRSTParams, view: DistillView) -> Distilled:
         loss_of,
         {"images": rate, "targets": rate},
         Optimiser("adamw", schedule="line"),
-        extras={"pool": pool.weights, "momentum": pool.momentum, "ages": pool.ages},
+        extras={
+            "pool": pool.weights,
+            "statistics": pool.statistics,
+            "momentum": pool.momentum,
+            "ages": pool.ages,
+        },
         after_step=after,
     )
 
@@ -76,20 +82,30 @@ def ridge_regression(real: Tensor, synthetic: Tensor, targets: Tensor, ridge: fl
 
 
 class Pool:
-    """Networks that train on the synthetic set, a step at a time. weights, momentum: (k, p). ages: (k,)."""
+    """Networks that train on the synthetic set, a step at a time.
+
+    weights, momentum: (k, p). statistics: (k, q), the running ones. ages: (k,).
+    """
 
     def __init__(self, params: KRRSTParams, view: DistillView) -> None:
         self.params, self.view = params, view
-        network = view.network(0)
-        if any(True for _ in network.buffers()):
-            raise UserError(
-                f"{view.label}: {view.model.name} keeps running statistics, which the pool's networks do not;"
-                " give `training` a model without batch norm (norm: instance)"
-            )
-        self.student = student_of(network, "mse")
+        self.student = student_of(view.network(0), "mse")
+        self.still = view.network(0).requires_grad_(False).eval()
+        self.shapes = {name: buffer.shape for name, buffer in _running(self.still).items()}
         self.weights = torch.zeros(params.pool, view.parameters, device=view.device)
+        self.statistics = torch.zeros(
+            params.pool, sum(shape.numel() for shape in self.shapes.values()), device=view.device
+        )
         self.momentum = torch.zeros_like(self.weights)
         self.ages = torch.zeros(params.pool, dtype=torch.int64)
+
+    def network(self, place: int) -> Classifier:
+        """Return a network as it gives features, until the next one is asked for."""
+        vector_to_parameters(self.weights[place].clone(), self.still.parameters())
+        own = _running(self.still)
+        for name, value in self._buffers(place).items():
+            own[name].copy_(value)
+        return self.still
 
     def begin(self, learned: LearnedSet) -> None:
         """Draw all networks and train each for a random number of steps."""
@@ -116,12 +132,31 @@ class Pool:
             self.ages[place] = age
 
     def _draw(self, place: int, number: int) -> None:
-        self.weights[place] = flat(self.view.network(number).parameters())
+        network = self.view.network(number)
+        self.weights[place] = flat(network.parameters())
+        for value, fresh in zip(self._buffers(place).values(), _running(network).values(), strict=True):
+            value.copy_(fresh)
         self.momentum[place], self.ages[place] = 0.0, 0
 
     def _train(self, place: int, learned: LearnedSet) -> None:
-        weights = self.weights[place]
-        slope = self.student.gradient(weights, learned.images.detach(), learned.targets.detach())
+        weights, images, targets = self.weights[place], learned.images.detach(), learned.targets.detach()
+        if isinstance(self.student, AutogradStudent):
+            slope = self.student.gradient(weights, images, targets, self._buffers(place))
+        else:
+            slope = self.student.gradient(weights, images, targets)
         self.momentum[place].mul_(MOMENTUM).add_(slope + self.params.decay_network * weights)
         weights.sub_(self.params.lr_network * self.momentum[place])
         self.ages[place] += 1
+
+    def _buffers(self, place: int) -> dict[str, Tensor]:
+        """Return a network's running statistics by name: views, which change with what is written to them."""
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        parts = torch.split(self.statistics[place], sizes)
+        return {
+            name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+
+def _running(network: nn.Module) -> dict[str, Tensor]:
+    """Return the statistics that a network carries on while it trains; counts of batches are not read."""
+    return {name: buffer for name, buffer in network.named_buffers() if buffer.is_floating_point()}

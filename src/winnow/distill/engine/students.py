@@ -6,7 +6,7 @@ direction v in the space of weights, how v . (gradient of the loss) depends on w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,22 +42,29 @@ class Student(Protocol):
 
 
 class AutogradStudent:
-    """Any network; its second derivatives are automatic. Buffers such as running means are not carried on."""
+    """Any network; its second derivatives are automatic. Buffers such as running means are not carried on,
+    but where they are handed over.
+    """
 
     def __init__(self, network: nn.Module, kind: Objective) -> None:
         self.network, self.kind = network, kind
         self.shapes = {name: value.shape for name, value in network.named_parameters()}
         self.buffers = dict(network.named_buffers())
 
-    def gradient(self, weights: Tensor, images: Tensor, targets: Tensor) -> Tensor:
+    def gradient(
+        self, weights: Tensor, images: Tensor, targets: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """As stated; buffers: by name, which the forward pass carries on in place."""
         weights = weights.detach().requires_grad_()
-        (found,) = torch.autograd.grad(self.loss(weights, images.detach(), targets.detach()), weights)
+        loss = self.loss(weights, images.detach(), targets.detach(), buffers)
+        (found,) = torch.autograd.grad(loss, weights)
         return found
 
     def mixed(self, weights: Tensor, images: Tensor, targets: Tensor, direction: Tensor) -> Mixed:
         leaves = [part.detach().requires_grad_() for part in (weights, images, targets)]
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(self.loss(*leaves), leaves[0], create_graph=True)
+            loss = self.loss(leaves[0], leaves[1], leaves[2])
+            (gradient,) = torch.autograd.grad(loss, leaves[0], create_graph=True)
             along = gradient @ direction.detach()
         found = torch.autograd.grad(along, leaves, allow_unused=True)
         parts = [
@@ -65,11 +72,13 @@ class AutogradStudent:
         ]
         return Mixed(along.detach(), *parts)
 
-    def loss(self, weights: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of a batch, differentiable in all three."""
+    def loss(
+        self, weights: Tensor, images: Tensor, targets: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the mean loss of a batch, differentiable in all three. buffers: as of `gradient`."""
+        own = {name: value.clone() for name, value in self.buffers.items()} | dict(buffers or {})
         with torch.enable_grad():
-            buffers = {name: value.clone() for name, value in self.buffers.items()}
-            outputs = functional_call(self.network, (self.named(weights), buffers), (images,))
+            outputs = functional_call(self.network, (self.named(weights), own), (images,))
             return objective.loss(self.kind, outputs, targets)
 
     def named(self, weights: Tensor) -> dict[str, Tensor]:
