@@ -46,6 +46,12 @@ def params_of(name: str, variant: str | None = None) -> Any:
     return method.params(**{**method.variants[variant or method.default_variant], **short})
 
 
+def make_self_supervised() -> torch.nn.Module:
+    """Return a network that gives each image five numbers, which students regress on."""
+    torch.manual_seed(6)
+    return assemble(MODEL, MODEL.params(depth=1, width=4), 1, SIZE, 5).eval()
+
+
 def make_teacher() -> torch.nn.Module:
     """Return a network with batch norms that has learned to tell images by their brightness."""
     torch.manual_seed(5)
@@ -82,7 +88,7 @@ def make_view(
         checkpoint=folder / "checkpoint.safetensors",
         label="test",
         bounds=torch.tensor([[-2.0], [4.0]]),
-        teachers=(make_teacher(),),
+        teachers=(make_self_supervised() if regress else make_teacher(),),
     )
     start = flat(view.network(0).parameters())
     paths = []

@@ -66,10 +66,24 @@ def test_a_set_is_made_for_the_scales_model_with_the_arms_changes(tmp_path: Path
     assert norms == {"mkdt": ("instance", "instance"), "krr_st": ("batch", "instance")}
 
 
+def test_a_teacher_is_asked_about_images_that_are_moved(tmp_path: Path) -> None:
+    """The one whose answers the targets are, which counts once; not where images stay as they are."""
+    for folder, changes in (("moved", {}), ("still", {"crop": 0, "flip": False})):
+        (tmp_path / folder).mkdir()
+        plan = planned(tmp_path / folder, "mkdt", arms__krr_st__params=changes)
+        cell = next(cell for cell in plan.graph.cells["mkdt"] if cell.arm == "krr_st")
+        made = plan.graph.nodes[cell.synthetic].spec
+        assert isinstance(made, DistillSpec)
+        trained = [reference for reference in cell.upstream if reference.startswith("train/")]
+        assert len(trained) == 1
+        assert made.uses.get("model0") == (trained[0] if folder == "moved" else None)
+
+
 @pytest.mark.parametrize(
     ("suite", "changes", "message"),
     [
         ("mkdt", {"arms__mkdt__method": "dm", "arms__mkdt__variant": "default"}, "distils labels"),
+        ("mkdt", {"scale__targets": {"name": "embeddings"}}, "comparable with 'representations' alone"),
         ("mkdt", {"scale__evaluation": {"name": "accuracy"}}, "reads predicted classes"),
         ("mkdt", {"scale__targets": {"name": "expert_losses"}}, "made by experts"),
         ("mkdt", {"scale__training__trainer": {"name": "supervised"}}, "real images with labels only"),

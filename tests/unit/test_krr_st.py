@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from distill_views import distill, make_view, params_of
+from torch.nn import functional
 
 from winnow import registry
 from winnow.distill.engine import kernel
-from winnow.distill.engine.kernel import Pool, ridge_regression
-from winnow.distill.engine.learned import LearnedSet
+from winnow.distill.engine.kernel import Pool, moved, ridge_regression
+from winnow.distill.engine.learned import Distilled, LearnedSet
 from winnow.errors import UserError
 
 
@@ -86,7 +88,7 @@ def test_networks_train_as_by_torchs_optimiser(tmp_path: Path, norm: str) -> Non
         pool.update(1, learned, 0)
         optimiser.zero_grad()
         outputs = network(learned.images.detach())
-        torch.nn.functional.mse_loss(outputs, learned.targets.detach()).backward()
+        functional.mse_loss(outputs, learned.targets.detach()).backward()
         optimiser.step()
     with torch.no_grad():
         expected = network.eval().encoder(view.real.images)
@@ -96,6 +98,57 @@ def test_networks_train_as_by_torchs_optimiser(tmp_path: Path, norm: str) -> Non
         moved = (network.train().encoder(view.real.images) - expected).abs().max()
     assert bool(moved > 1e-2) == (norm == "batch")
     assert pool.ages.tolist() == [0, 3]
+
+
+def test_images_are_shifted_and_mirrored_one_by_one() -> None:
+    """Every result is a window on its own image amid black, and all windows occur."""
+    most, black = 1, torch.tensor([-1.0, -2.0])
+    images = torch.arange(2 * 2 * 3 * 3).view(2, 2, 3, 3).float().repeat(300, 1, 1, 1)
+    found = moved(images, most, True, black, torch.Generator().manual_seed(0))
+    assert found.shape == images.shape
+    again = moved(images, most, True, black, torch.Generator().manual_seed(0))
+    assert torch.equal(found, again)
+    seen = set()
+    for number, (image, shown) in enumerate(zip(images, found, strict=True)):
+        behind = [functional.pad(image[c], [most] * 4, value=float(black[c])) for c in range(2)]
+        windows = {
+            (down, right, mirrored): torch.stack(
+                [plane[down : down + 3, right : right + 3] for plane in behind]
+            )
+            for down in range(3)
+            for right in range(3)
+            for mirrored in (False, True)
+        }
+        matches = [
+            key for key, window in windows.items() if torch.equal(window.flip(2) if key[2] else window, shown)
+        ]
+        assert matches, number
+        seen.add((number % 2, *matches[0]))
+    assert len(seen) == 2 * 9 * 2
+    still = moved(images, most, False, black, torch.Generator().manual_seed(0))
+    assert not torch.equal(still, found)
+    assert torch.equal(moved(images, 0, False, black, torch.Generator()), images)
+
+
+def test_the_teacher_says_what_is_predicted_of_images_as_they_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing moves that is the images' own target; where they do, another."""
+
+    def made(folder: str, **changes: Any) -> torch.Tensor:
+        (tmp_path / folder).mkdir()
+        view = make_view(tmp_path / folder, "krr_st")
+        targets = view.teacher()(view.real.images).detach()
+        view = replace(view, real=replace(view.real, targets=targets))
+        params = params_of("krr_st").model_copy(update=changes)
+        found: Distilled = registry.load("distill", "krr_st", "").function(params, view)
+        return found.given.images
+
+    still = made("still", crop=0, flip=False)
+    assert not torch.allclose(made("moved"), still, atol=1e-4)
+    assert not torch.allclose(made("flipped", crop=0), still, atol=1e-4)
+    monkeypatch.setattr(kernel, "moved", lambda images, *_: images)
+    torch.testing.assert_close(made("stuck"), still, rtol=1e-4, atol=1e-5)
 
 
 def test_it_needs_targets(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class Sets:
             elif need == "targets":
                 uses |= trainings.targets(upstream)
             elif need == "model":
-                uses["model0"] = trainings.teacher()
+                uses["model0"] = trainings.teacher(needs[need].get("learned"))
                 plugins.append(trainings.model("proxy"))
                 upstream.append(uses["model0"])
             elif need == "files":
@@ -127,6 +127,13 @@ class Sets:
             raise UserError(
                 f"{self.trainings.where}.method: '{method.name}' distils labels, but the scale has `targets`"
                 f" to regress on ({self.grid.where}). Leave the arm out of this scale, or remove `targets`."
+            )
+        targets = self.grid.scale.targets
+        if targets is not None and "model" in needs and targets.name != "representations":
+            raise UserError(
+                f"{self.grid.where}.targets.name: '{method.name}' asks the proxy what it makes of images that"
+                f" were moved ({self.trainings.where}), which is comparable with 'representations' alone, not"
+                f" with '{targets.name}'. Set crop: 0 and flip: false of the method, or name that signal."
             )
 
     def _check_experts(self, student: Plugged) -> None:

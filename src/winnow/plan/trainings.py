@@ -119,14 +119,17 @@ class Trainings:
         )
         return self.grid.add(spec, *plugins)
 
-    def teacher(self) -> Ref:
-        """Add the proxy whose answers are learned from; it sees what the students see."""
+    def teacher(self, learned: str | None = "labels") -> Ref:
+        """Add the proxy whose answers are learned from; it sees what the students see.
+
+        learned: what it has to have been trained on, if anything.
+        """
         if self.grid.scale.inputs == "zca":
             raise UserError(
                 f"{self.grid.where}.inputs: zca is for what is distilled and trained; '{self.arm.label}'"
                 f" ({self.where}) asks a proxy, which sees plain images. Leave the arm out of this grid."
             )
-        return self._proxies(learned="labels")[0]
+        return self._proxies(learned=learned)[0]
 
     def experts(self, upstream: list[Ref]) -> list[Ref]:
         """Add the trainings whose trajectories are matched."""

@@ -1,8 +1,7 @@
 """Kernel ridge regression from synthetic to real images, in the features of a pool of networks.
 
-Source: Lee et al. 2024, arXiv 2310.06511 (KRR-ST), equations 5 to 7. Targets are those of images as they
-are: real ones are not augmented, where the released code crops and mirrors them before teacher and networks.
-Networks with batch norm train by the batch's statistics and give features by running ones, as released.
+Source: Lee et al. 2024, arXiv 2310.06511 (KRR-ST), equations 5 to 7. Networks
+with batch norm train by the batch's statistics and give features by running ones, as released.
 """
 
 from __future__ import annotations
@@ -28,7 +27,15 @@ def regress(params: KRRSTParams, view: DistillView) -> Distilled:
     if view.real.targets is None:
         raise UserError(f"{view.label}: kernel regression needs `targets` in the suite")
     learned, pool = LearnedSet.begin(view, "real"), Pool(params, view)
-    targets = view.real.targets
+    targets, is_moved = view.real.targets, bool(params.crop or params.flip)
+    teacher = view.teacher() if is_moved else None
+
+    def shown(rows: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
+        images = view.real.images[rows]
+        if teacher is None:
+            return images, targets[rows]
+        images = moved(images, params.crop, params.flip, view.bounds[0], random)
+        return images, teacher(images)
 
     def loss_of(step: int) -> Tensor:
         if step == 0:
@@ -37,9 +44,10 @@ def regress(params: KRRSTParams, view: DistillView) -> Distilled:
         network = pool.network(pool.drawn(step))
         rows = torch.randperm(len(view.real), generator=random)[: params.batch_real].to(view.device)
         with torch.no_grad():
-            real = embedded(network, view.real.images[rows])
+            images, wanted = shown(rows, random)
+            real = embedded(network, images)
         predicted = ridge_regression(real, embedded(network, learned.images), learned.targets, params.ridge)
-        return functional.mse_loss(predicted, targets[rows].to(predicted))
+        return functional.mse_loss(predicted, wanted.to(predicted))
 
     def after(step: int) -> None:
         pool.update(pool.drawn(step), learned, step)
@@ -60,6 +68,24 @@ def regress(params: KRRSTParams, view: DistillView) -> Distilled:
         },
         after_step=after,
     )
+
+
+def moved(images: Tensor, most: int, flip: bool, black: Tensor, random: Generator) -> Tensor:
+    """Return images (n, c, h, w), each shifted by up to `most` pixels and, with `flip`, mirrored or not.
+
+    black: (c,), what a shift uncovers.
+    """
+    count, channels, height, width = images.shape
+    behind = black[:, None, None].expand(count, channels, height + 2 * most, width + 2 * most).clone()
+    behind[..., most : most + height, most : most + width] = images
+    down, right = torch.randint(2 * most + 1, (2, count, 1), generator=random)
+    is_mirrored = (torch.rand(count, 1, generator=random) < 0.5) & flip
+    rows, columns = torch.arange(height) + down, torch.arange(width) + right
+    columns = torch.where(is_mirrored, columns.flip(1), columns)
+    places = torch.cat([rows, columns], 1).to(images.device)
+    which = torch.arange(count, device=images.device)[:, None, None]
+    pixels = behind.permute(0, 2, 3, 1)[which, places[:, :height, None], places[:, None, height:]]
+    return pixels.permute(0, 3, 1, 2)
 
 
 def embedded(network: Classifier, images: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from winnow import registry
 from winnow.data.dataset import Dataset
@@ -21,6 +23,7 @@ from winnow.train.engine.recipe import Examples
 from winnow.train.engine.space import Space
 from winnow.train.engine.task import to_tensor
 from winnow.train.engine.teacher import load_teacher
+from winnow.train.engine.trained import load_trained
 
 
 def distill_all(job: Job[DistillSpec], artefact: Artefact) -> None:
@@ -92,9 +95,16 @@ def _view(
         checkpoint=artefact.checkpoints / f"s{seed}.safetensors",
         label=f"{job.output.name} s{seed}",
         bounds=_bounds(space),
-        teachers=tuple(load_teacher(folder, seed, data) for folder in teachers),
+        teachers=tuple(_teacher(folder, seed, data, targets is None) for folder in teachers),
         data=data,
     )
+
+
+def _teacher(folder: Path, seed: int, data: Dataset, classifies: bool) -> nn.Module:
+    """Load the network that a method asks: for classes, or for what students regress on."""
+    if classifies:
+        return load_teacher(folder, seed, data)
+    return load_trained(folder, seed, data).get_submodule("encoder")
 
 
 def _bounds(space: Space) -> Tensor:

@@ -27,9 +27,9 @@ class DistillView:
     none, and targets (n, d) if students regress on them. start: (m,) int64 positions in the pool of the
     real examples that the m synthetic ones start from. classes: how many. model: the network that they are
     made for. experts: files of trajectories, all of which are to be used. teachers: trained networks in
-    evaluation mode, images to logits. bounds: what black and white pixels are to networks, (2, c),
-    infinite where images are whitened. checkpoint: where progress is kept. cost: what a resumed run had
-    spent before. data: where the real images are from.
+    evaluation mode, images to logits or, where students regress on targets, to these. bounds: what black
+    and white pixels are to networks, (2, c), infinite where images are whitened. checkpoint: where progress
+    is kept. cost: what a resumed run had spent before. data: where the real images are from.
     """
 
     real: Examples
@@ -95,7 +95,7 @@ class DistillView:
             )
 
     def teacher(self) -> nn.Module:
-        """Return the trained classifier that the method asks; its weights do not move."""
+        """Return the trained network that the method asks; its weights do not move."""
         (found,) = self.teachers
         return found.to(self.device).requires_grad_(False)
 
