@@ -271,7 +271,8 @@ def _view(case: DistillCase, device: torch.device, folder: Path) -> DistillView:
 
 def _teacher(case: DistillCase, model: Plugged, channels: int, size: int) -> nn.Module:
     plugin = registry.load("models", model.name, "rehearsal")
-    made = assemble(plugin, plugin.params(**model.params), channels, size, case.look.classes)
+    outputs = case.width or case.look.classes
+    made = assemble(plugin, plugin.params(**model.params), channels, size, outputs)
     return made.eval()
 
 
