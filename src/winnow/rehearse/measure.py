@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -40,8 +40,6 @@ TOGETHER, ALIKE = 6, 60
 """Cases of one plugin that a process measures: each process pays for its imports again. Distillations that
 differ in their size share most of the work.
 """
-ROOMY = 40e9
-"""Bytes of memory from which distillations are measured side by side: one alone may take 12e9."""
 
 
 def rehearse(
@@ -68,8 +66,7 @@ def rehearse(
             while cases := _signal_cases(book):
                 stage.play("signals", cases)
             stage.play("selections", _select_cases(book))
-            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-            stage.play("distillations", _distill_cases(book), alone=memory < ROOMY)
+            stage.play("distillations", _distill_cases(book))
             stage.play("evaluations", _evaluate_cases(book))
     finally:
         if threads is None:
@@ -95,17 +92,11 @@ class _Stage:
         self.pool.shutdown(cancel_futures=True)
         self.bar.close()
 
-    def play(self, what: str, cases: Mapping[str, Case], alone: bool = False) -> None:
-        """Measure cases and enter them; alone: one process at a time."""
+    def play(self, what: str, cases: Mapping[str, Case]) -> None:
         self.bar.set_description(f"rehearsal: {what}")
         self.bar.total = (self.bar.total or 0) + len(cases)
         self.bar.refresh()
         families = [Family(tuple(part), *self.how) for part in _families(cases)]
-        for batch in [[family] for family in families] if alone else [families]:
-            self._play(what, batch)
-        _share_first(self.book, cases)
-
-    def _play(self, what: str, families: Sequence[Family]) -> None:
         futures = {self.pool.submit(measure_family, family): family for family in families}
         for future in as_completed(futures):
             try:
@@ -118,6 +109,7 @@ class _Stage:
             for key, found in measured:
                 self.book.measures.enter(key, found)
             self.bar.update(len(futures[future].cases))
+        _share_first(self.book, cases)
 
 
 def _families(cases: Mapping[str, Case]) -> Iterable[list[tuple[str, Case]]]:
