@@ -24,7 +24,7 @@ from winnow.plan.code import ROOT
 from winnow.plan.estimate import estimate_stages
 from winnow.plan.graph import Graph, Node
 from winnow.plan.plan import STAGES, Plan, load_plan
-from winnow.plan.specs import EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Spec, TrainSpec
+from winnow.plan.specs import DistillSpec, EvaluateSpec, Plugged, PrepareSpec, SelectSpec, Spec, TrainSpec
 from winnow.rehearse import stages
 from winnow.rehearse.book import Book
 from winnow.rehearse.cards import card_names, load_card
@@ -32,10 +32,10 @@ from winnow.rehearse.cases import EXAMPLES, EvaluateCase, SelectCase, SignalCase
 from winnow.rehearse.check import errors, finished_jobs, pairs
 from winnow.rehearse.clock import Watch, imports_watched
 from winnow.rehearse.counting import count_forward, count_pass
-from winnow.rehearse.forecast import Forecast, Forecaster, memory_in_batches
+from winnow.rehearse.forecast import Forecast, Forecaster, encoding_memory, memory_in_batches
 from winnow.rehearse.limits import Rule, misfits, read_rule
 from winnow.rehearse.measure import _start
-from winnow.rehearse.measures import Counts, Fit, Measures, StageMeasure, Start, TrainMeasure
+from winnow.rehearse.measures import Counts, DistillMeasure, Fit, Measures, StageMeasure, Start, TrainMeasure
 from winnow.rehearse.schedule import Task, longest_path, makespan
 from winnow.rehearse.stages import measure_selection, measure_signal
 from winnow.rehearse.standin import TEST, Look, Ran, data_reference, filling, make_data, run
@@ -221,6 +221,8 @@ def test_a_fit_is_exact_where_it_was_measured_and_follows_the_power_beyond() -> 
     assert squares.at(1010) == pytest.approx(3 + 1000**2)
     assert Fit(((10, 1.0), (20, 2.0))).at(100) == pytest.approx(10)
     assert Fit(((10, 1.0), (20, 5.0), (40, 4.0))).at(70) == pytest.approx(7)
+    assert replace(squares, steepest=1.0).at(1010) == pytest.approx(3 + 200**2 * 5)
+    assert Fit(((10, 3.0), (20, 2.0))).at(1000) == 2, "what falls is noise, and no time is below zero"
 
 
 def test_trainings_that_cost_the_same_are_one_case() -> None:
@@ -252,6 +254,17 @@ def test_noise_of_small_runs_is_not_multiplied_beyond_a_batch() -> None:
     assert memory_in_batches(seen, 5000, 1e4) < 1.5e9
 
 
+def test_noise_of_small_probes_is_not_multiplied_by_the_size_of_a_dataset() -> None:
+    seen = Fit(((64, 0.9e9), (256, 0.901e9), (1024, 0.93e9)))  # exponents of its last points say 450 GB
+    once = Fit(((64, 0.0),))
+    probe = StageMeasure(0.0, 0.0, 0.0, once, seen, once, 0.0, splits=("test", "train"))
+    sizes, features = {"train": 100_000, "test": 10_000}, 100_000 * 512 * 4
+    found = encoding_memory(probe, sizes, 512, 64 * 64 * 3)
+    assert 0.9e9 + 2 * features + 110_000 * 64 * 64 * 3 < found < 8e9
+    blind = replace(probe, memory=Fit(((64, 0.9e9),)), splits=("test",))
+    assert encoding_memory(blind, sizes, 512, 100) == pytest.approx(0.9e9 + 10_000 * 100)
+
+
 def test_what_takes_too_long_to_grow_takes_time_by_the_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +275,23 @@ def test_what_takes_too_long_to_grow_takes_time_by_the_example(
     assert stages._summary(grown).seconds.at(4000) == pytest.approx(2000)
     grown = stages._grow(tmp_path, lambda *_: prepare_spec(), lambda _: None, "cpu", 1.0, least=4, most=4)
     assert stages._summary(grown).seconds.at(4000) == 2.0, "nothing grows: all was seen"
+
+
+def test_what_is_paid_once_is_not_paid_by_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two models take a second to build, which is all that the first sizes take."""
+
+    def ran(_: Path, spec: PrepareSpec, *__: object) -> Ran:
+        seconds = 1.0 + 0.001 * spec.entry["splits"]["train"]
+        return Ran(tmp_path, {seed: {"wall_s": seconds, "cpu_s": seconds} for seed in "01"}, seconds, 0.0)
+
+    monkeypatch.setattr(stages, "run", ran)
+    grown = stages._grow(
+        tmp_path, lambda n, _: prepare_spec(n), lambda _: None, "cpu", 1.5, least=4, most=6000
+    )
+    assert [n for n, _ in grown.seconds] == [4, 16]
+    assert stages._summary(grown).seconds.at(6000) == pytest.approx(7.0)
 
 
 def test_what_grows_fast_stops_before_it_takes_minutes(
@@ -401,6 +431,39 @@ def test_pairs_in_shards_need_memory_for_their_captions_and_no_disk_for_pixels()
     assert misfits([jobs["cc3m"]], rules, None, disk_free=1e12) == []
     found = misfits([jobs["cc12m"]], rules, None, disk_free=1e12)
     assert [misfit.what for misfit in found] == ["mem_mb"]
+
+
+@pytest.mark.parametrize(("cut", "kept", "size"), [(12, None, 12), (None, 34, 34), (None, None, EXAMPLES)])
+def test_a_ranked_selection_has_its_own_size_or_that_of_its_cut(
+    cut: int | None, kept: int | None, size: int
+) -> None:
+    chosen = SelectSpec(
+        seeds=(0,), root_seed=0, data=DATA, method=Plugged(name="random", params={"quotas": "none"}),
+        variant="plain", budget=kept, fraction=0.1, signals={},
+    )  # fmt: skip
+    ranked = EvaluateSpec(
+        seeds=(0,), root_seed=0, data=DATA, subject="selection/x", budget=cut,
+        protocol=Plugged(name="dd_ranking"), version=1,
+    )  # fmt: skip
+    book = book_of(**{"selection/x": chosen})
+    assert book.set_size(ranked) == size
+
+
+def test_tensors_of_a_distillation_are_on_the_card_where_there_is_one() -> None:
+    spec = DistillSpec(
+        seeds=(0,), root_seed=0, data=DATA, start="selection/x", method=Plugged(name="dm"), variant="plain",
+        model=Plugged(name="mlp", params={"depth": 1, "width": 16}), budget=10, fraction=0.1, uses={},
+    )  # fmt: skip
+    book = book_of()
+    book.measures.distill[book.distill_key(spec)] = DistillMeasure(
+        "counted", 0.0, 0.0, 0.0, 1, 0.0, Counts(), memory=1e9, device=50e9, files=0.0
+    )
+    images = 4.0 * book.pool(DATA) * book.look(DATA).image_bytes
+    here, card = Forecaster(book).one("distill/x", spec), load_card("h100")
+    there = Forecaster(book, card).one("distill/x", spec)
+    assert here.host == pytest.approx(51e9 + images) and here.device is None
+    assert there.host == pytest.approx(1e9 + images + card.assumed.host_gb * 1e9)
+    assert there.device == pytest.approx(50e9 + images + card.assumed.context_gb * 1e9)
 
 
 def test_memory_runtime_and_disk_are_held_against_their_limits() -> None:
@@ -611,7 +674,7 @@ def test_a_probe_of_millions_of_wide_rows_stays_within_its_memory(
     plugin = replace(registry.load("evaluate", "linear_probe", "here"), function=look)
     case = EvaluateCase(Plugged(name="linear_probe", params={}), 1, Look((8, 8, 3), 2), None, 1024, 10**9)
     monkeypatch.setattr(stages, "MOST_BYTES", 4 * 1024 * 1000)
-    assert stages._grow_probe(stages._Grown(), case, tmp_path, plugin, plugin.params(), 60) == {"train"}
+    assert stages._grow_probe(stages._Grown(), case, tmp_path, plugin, plugin.params(), 60) == ["train"]
     assert sizes == [64, 256, 1000]
 
 
@@ -619,5 +682,13 @@ def test_a_protocol_that_sees_no_training_images_is_not_charged_for_them(tmp_pat
     plugin = registry.load("evaluate", "zero_shot", "here")
     case = EvaluateCase(Plugged(name="zero_shot", params={}), 1, Look((8, 8, 3), 2), None, 16, 10**9)
     grown = stages._Grown()
-    assert stages._grow_probe(grown, case, tmp_path, plugin, plugin.params(), 60) == {"test"}
+    assert stages._grow_probe(grown, case, tmp_path, plugin, plugin.params(), 60) == ["test"]
     assert len(grown.seconds) == 1, "more of them would cost the same"
+
+
+def test_changed_images_are_counted_as_often_as_they_are_encoded(tmp_path: Path) -> None:
+    plugin = registry.load("evaluate", "zero_shot", "here")
+    params = plugin.params(corruptions=["greyscale", "blur"])
+    case = EvaluateCase(Plugged(name="zero_shot", params={}), 1, Look((8, 8, 3), 2), None, 16, 10**9)
+    asked = stages._grow_probe(stages._Grown(), case, tmp_path, plugin, params, 60)
+    assert asked == ["test"] + 10 * [stages.CHANGED], "two kinds at five strengths"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from winnow import registry
 from winnow.distill.rded import RDEDParams
 from winnow.plan.specs import Plugged
+from winnow.rehearse import distilling
 from winnow.rehearse.cases import DistillCase
 from winnow.rehearse.counting import Tally
 from winnow.rehearse.distilling import _view, measure_distillation
@@ -57,13 +59,26 @@ def test_counts_are_followed_to_those_of_the_real_size(name: str) -> None:
     sizes |= {"factor": 1} if "factor" in fields else {}
     sizes |= {"student_steps": 5, "batch_size": None} if "student_steps" in fields else {}
     sizes |= {"epochs": 3} if "epochs" in fields else {}
-    followed = measure_distillation(make_case(name, budget=20, **sizes), "cpu", 0.05, timed=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("winnow.rehearse.distilling.FEW", 2)
+        followed = measure_distillation(make_case(name, budget=20, **sizes), "cpu", 0.05, timed=False)
     with pytest.MonkeyPatch.context() as patch:
         # A box that begins at the real size has nothing to follow.
         patch.setattr("winnow.rehearse.distilling.REAL", 48)
         patch.setattr("winnow.rehearse.distilling._Box._run", at_size(sizes, 20))
         real = measure_distillation(make_case(name, budget=20, **sizes), "cpu", 0.05, timed=False)
     assert followed.step.flops == pytest.approx(real.step.flops, rel=0.02)
+
+
+def test_a_case_whose_small_runs_were_seen_before_needs_as_much_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peaks = itertools.count(10**9, 10**6)
+    monkeypatch.setattr(distilling, "peak_memory", lambda: float(next(peaks)))
+    monkeypatch.setattr(distilling, "_SEEN", {})
+    case = make_case("dm", budget=20)
+    first, again = (measure_distillation(case, "cpu", 0.05, timed=False) for _ in range(2))
+    assert first.device == again.device > 10**6
 
 
 @pytest.mark.parametrize("classes", [5, 40])

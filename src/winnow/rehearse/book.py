@@ -209,9 +209,13 @@ class Book:
         return self.evaluate_key(spec) if spec.judge is None else self.judge_key(spec)
 
     def set_size(self, spec: EvaluateSpec) -> int:
-        """Return the examples of what is ranked, or of the random subsets beside it."""
+        """Return the examples of what is ranked, or of the random subsets beside it.
+
+        A selection that decides for itself how many it keeps may keep all.
+        """
         subject = self.specs[spec.subject]
-        return subject.budget if isinstance(subject, DistillSpec) else cast(int, spec.budget)
+        own = subject.budget if isinstance(subject, DistillSpec | SelectSpec) else None
+        return spec.budget or own or self.pool(spec.data)
 
     # -- lengths ----------------------------------------------------------------------------------
 

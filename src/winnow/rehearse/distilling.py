@@ -7,6 +7,7 @@ product, and with the real ones beside. It is taken at the corners of a small bo
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from winnow import registry
 from winnow.distill.engine import characteristic, distributions, gradients, kernel, trajectories
+from winnow.distill.engine.params import TrajectoryParams
 from winnow.distill.engine.students import AutogradStudent, flat
 from winnow.distill.engine.view import DistillView
 from winnow.models.engine import planes
@@ -39,6 +41,9 @@ from winnow.train.engine.recipe import Examples
 POOL, REAL = 5_000, 16
 """Most real images of a stand-in, and those that an iteration is shown of each class."""
 
+FEW = 10
+"""Most synthetic examples of the smaller corner where students see no others and whole graphs are held."""
+
 LENGTHS = ("student_steps", "epochs")
 """Parameters that an iteration's cost is proportional to, beside its synthetic examples."""
 
@@ -56,7 +61,7 @@ class _Stopped(Exception):
 @dataclass(frozen=True)
 class _Seen:
     """What one small run showed: seconds before the loop, per iteration, of the first one and of imports; its
-    counts; the iterations of a whole run for each that its parameter names.
+    counts; the iterations of a whole run for each that its parameter names; bytes that it held at once.
     """
 
     before_s: float
@@ -65,6 +70,7 @@ class _Seen:
     imported_s: float
     counts: Counts
     rounds: float
+    held: float = 0.0
 
 
 _SEEN: dict[tuple[str, int, int, int], _Seen | None] = {}
@@ -92,16 +98,14 @@ class _Box:
     budget_s: float
 
     def measure(self, function: Callable[..., Any]) -> DistillMeasure:
-        least = min(self.case.budget, self.case.look.classes)
+        least = self._least
         length = next((name for name in LENGTHS if name in self._fields), None)
-        forget_peak()
-        held = peak_memory()
+        held = _peak_anew()
         learns = "iterations" in self._fields
         corner = self._run(function, least, length, 1, REAL) if learns else None
         if corner is None:
             return self._without_loop(function)
         more = self._run(function, 2 * least, length, 1, REAL) or corner
-        grown = max(0.0, peak_memory() - held)
         longer = self._run(function, least, length, 2, REAL) if length else corner
         both = self._run(function, 2 * least, length, 2, REAL) if length else more
         wider = self._run(function, least, length, 1, 2 * REAL) if "batch_real" in self._fields else corner
@@ -128,10 +132,20 @@ class _Box:
             steps=round(corner.rounds * self.params.iterations),  # type: ignore[attr-defined]
             step_s=followed(lambda seen: seen.step_s),
             step=counts,
-            memory=held + grown * shown / (2 * least),
-            device=grown * shown / (2 * least) + 4.0 * self._weights * (1 + (along + 1 if length else 1)),
+            memory=held,
+            device=max(corner.held, corner.held + across * (more.held - corner.held))
+            + 4.0 * self._weights * (along + 2),
             files=4.0 * self.case.budget * (self.case.look.image_bytes + (self.case.width or 1)),
         )
+
+    @property
+    def _least(self) -> int:
+        """Return one example of each class, or a few where work grows with examples and is counted: that
+        takes whole graphs, which for hundreds of large images are tens of gigabytes.
+        """
+        least = min(self.case.budget, self.case.look.classes)
+        alone = not self.timed and isinstance(self.params, TrajectoryParams)
+        return min(least, FEW) if alone else least
 
     @property
     def _fields(self) -> set[str]:
@@ -190,6 +204,7 @@ class _Box:
     def _iterate(self, function: Callable[..., Any], budget: int, small: dict[str, Any]) -> _Seen | None:
         params = self.params.model_copy(update={k: v for k, v in small.items() if k in self._fields})
         found: list[_Seen] = []
+        held = _peak_anew()
         with contextlib.ExitStack() as stack:
             imported, begun = stack.enter_context(imports_watched()), Watch()
 
@@ -202,7 +217,7 @@ class _Box:
             stack.enter_context(contextlib.suppress(_Stopped))
             stack.enter_context(mock.patch.object(Loop, "run", few))
             function(params, self._starting(budget))
-        return found[0] if found else None
+        return replace(found[0], held=max(0.0, peak_memory() - held)) if found else None
 
     def _steps(self, loop: Loop, before: float, imported: Imported) -> _Seen:
         rows = torch.arange(1, device=loop.device)
@@ -229,6 +244,13 @@ class _Box:
 
     def _rounds(self, loop: Loop) -> float:
         return loop.schedule.steps / self.params.iterations  # type: ignore[attr-defined,no-any-return]
+
+
+def _peak_anew() -> float:
+    """Return the bytes in use, from which the peak is taken; graphs of earlier runs may be in cycles."""
+    gc.collect()
+    forget_peak()
+    return peak_memory()
 
 
 def _counted(loop: Loop, step: int) -> Counts:

@@ -60,6 +60,13 @@ def memory_in_batches(memory: Fit, n: int, row: float) -> float:
     return float(base + active * min(n, BATCH) + kept * max(n - BATCH, 0) + row * n)
 
 
+def encoding_memory(measure: StageMeasure, sizes: dict[str, int], width: int, image_bytes: int) -> float:
+    """Return the memory of a protocol: its own, its images once, and features with a scaled copy of them."""
+    least, images = measure.memory.points[0][0], sum(sizes.get(split, 0) for split in measure.splits)
+    rows = max(least, sizes["train"]) if "train" in measure.splits else least
+    return memory_in_batches(measure.memory, rows, 2 * 4.0 * width) + images * image_bytes
+
+
 @dataclass(frozen=True)
 class Forecast:
     """What one job will take: `wall_s` within the job, `start_s` before it, memory and files in bytes.
@@ -184,9 +191,11 @@ class Forecaster:
             assert isinstance(subject, TrainSpec)
             model = self.book.measures.train[self.book.train_key(subject)]
             sizes = self.book.sizes(spec.data)
-            host, each = measure.memory.at(sizes["train"]), measure.seconds.at(sizes["train"])
+            each = measure.seconds.at(sizes["train"])
+            host = encoding_memory(measure, sizes, model.width, self.book.look(spec.data).image_bytes)
             further, decoded = self.book.transferred(spec)
             shown = sum(sizes.get(split, 0) for split in measure.splits) + further
+            shown += measure.changed * min(sizes["test"], spec.protocol.params.get("shifted", sizes["test"]))
             each += shown * self._forward(model) + decoded * DECODED_S
             how = model.how
         return self._forecast(
@@ -206,7 +215,7 @@ class Forecaster:
         return self._forecast(
             reference,
             wall_s=self._once(spec, measure) + len(spec.seeds) * each,
-            host=measure.memory + images,
+            host=measure.memory + images + (measure.device if self.card is None else 0.0),
             device=None if self.card is None else measure.device + images,
             files=len(spec.seeds) * measure.files,
             how=measure.how,

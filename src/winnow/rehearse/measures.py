@@ -19,11 +19,12 @@ class Fit:
     """A quantity at a few sizes n, ascending: exact there, linear between, extrapolated beyond.
 
     Beyond the largest size, what exceeds the value at the smallest one follows a power of the distance
-    from it, whose exponent, 1 to 2.5, comes from the last size and one of a sixteenth: what two neighbours
-    differ by is half noise, which a large n multiplies.
+    from it, whose exponent, 1 to `steepest`, comes from the last size and one of a sixteenth: what two
+    neighbours differ by is half noise, which a large n multiplies. Nothing falls with n.
     """
 
     points: tuple[tuple[int, float], ...]
+    steepest: float = STEEPEST
 
     def at(self, n: int) -> float:
         """Return the quantity at n."""
@@ -31,7 +32,8 @@ class Fit:
         if n <= sizes[-1] or len(sizes) == 1:
             return float(np.interp(n, sizes, values))
         least, base, last = sizes[0], values[0], values[-1]
-        return float(base + (last - base) * ((n - least) / (sizes[-1] - least)) ** self.exponent)
+        grown = ((n - least) / (sizes[-1] - least)) ** self.exponent
+        return float(last if last <= base else base + (last - base) * grown)
 
     @property
     def exponent(self) -> float:
@@ -44,7 +46,7 @@ class Fit:
         if before <= base or last <= before:
             return 1.0
         grown = math.log((last - base) / (before - base)) / math.log((n2 - least) / (n1 - least))
-        return min(STEEPEST, max(1.0, grown))
+        return min(self.steepest, max(1.0, grown))
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,8 @@ class DistillMeasure:
     """One method of distillation at one size, per repetition.
 
     `repetition_s` comes before its `steps` iterations, of `step_s` each on this machine; `step` counts one's
-    work for another card. `memory` is the process's, `device` what a GPU holds beside the real images; both
-    and `files` are in bytes.
+    work for another card. `memory` is the process's before it distils, `device` what its tensors take beside
+    the real images, on a GPU where there is one; both and `files` are in bytes.
     """
 
     how: How
@@ -153,7 +155,8 @@ class StageMeasure:
 
     `memory`: peak resident bytes of the process. `files`: bytes per repetition, `fixed_files` per job.
     `columns`, `dtype` and `range`: what a signal gives per example. `share`: chosen positions per example and
-    round, of a selection with `rounds`. `splits`: whose images a protocol encodes.
+    round, of a selection with `rounds`. `splits`: whose images a protocol encodes; `changed`: how often it
+    encodes test images that it changed.
     """
 
     first_s: float
@@ -169,6 +172,7 @@ class StageMeasure:
     share: float = 1.0
     rounds: int = 1
     splits: tuple[str, ...] = ()
+    changed: int = 0
 
 
 def between(low: StageMeasure, high: StageMeasure, weight: float, n: int) -> StageMeasure:

@@ -24,7 +24,9 @@ from winnow.store import read_json
 
 LEAST, LEAST_IMAGES = 64, 4
 """Examples of the first run; a signal that runs a model, which may be large, starts with fewer."""
-GROWTH, FEW_ENCODED, FEW_TEXTS = 4, 2, 16
+GROWTH, FEW_ENCODED, FEW_TEXTS, PATIENCE = 4, 2, 16, 3
+CHANGED = "changed"
+"""What a protocol encodes that is no split: test images that it changed."""
 MOST_BYTES = 2**30
 """Of random features: a protocol that costs the same for any n would ask for millions of them at once."""
 
@@ -56,7 +58,7 @@ def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float, 
     if not case.proxies:
         least, most = max(LEAST, 2 * case.look.classes), case.n
     with _few_texts_encoded(store, case.proxies, timed) as texts:
-        grown = _grow(store, spec, filling(compute_all), device, budget_s, least, most, texts)
+        grown = _grow(store, spec, filling(compute_all), device, budget_s, least, most, texts, case.runs)
     assert grown.last is not None
     values = np.load(grown.last.folder / "s0" / "signal.npy", mmap_mode="r", allow_pickle=False)
     plugin = registry.load("signals", case.signal.name, "rehearsal")
@@ -64,7 +66,7 @@ def measure_signal(case: SignalCase, store: Path, device: str, budget_s: float, 
     if plugin.groups is not None:
         limits = (0.0, plugin.groups(plugin.params(**case.signal.params), case.look.classes) - 1.0)
     found = _summary(grown, columns=values.shape[1:], dtype=str(values.dtype), range=limits)
-    return texts.added(found)
+    return texts.added(_by_the_example(found) if case.runs else found)
 
 
 def measure_selection(case: SelectCase, store: Path, device: str, budget_s: float) -> StageMeasure:
@@ -126,11 +128,18 @@ def measure_evaluation(
         first=ran,
         last=ran,
     )
-    splits: set[str] = set()
-    if encodes:
-        splits = _grow_probe(grown, case, store, plugin, params, budget_s)
-        grown.seconds = [(n, seconds + texts.owed / len(spec.seeds)) for n, seconds in grown.seconds]
-    return texts.added(_summary(grown, splits=tuple(sorted(splits))))
+    if not encodes:
+        return texts.added(_summary(grown))
+    asked = _grow_probe(grown, case, store, plugin, params, budget_s)
+    grown.seconds = [(n, seconds + texts.owed / len(spec.seeds)) for n, seconds in grown.seconds]
+    splits = tuple(sorted({split for split in asked if split != CHANGED}))
+    found = _summary(grown, splits=splits, changed=asked.count(CHANGED))
+    return texts.added(_by_the_example(found))
+
+
+def _by_the_example(measure: StageMeasure) -> StageMeasure:
+    """Return a measure of what takes each example by itself: steeper growth is noise of small runs."""
+    return replace(measure, seconds=replace(measure.seconds, steepest=1.0))
 
 
 @contextlib.contextmanager
@@ -224,15 +233,18 @@ def _grow_probe(
     plugin: registry.Plugin,
     params: registry.Params,
     budget_s: float,
-) -> set[str]:
-    """Time the protocol on random features, whose forward passes are counted apart; return their splits."""
+) -> list[str]:
+    """Time the protocol on random features; return what it encodes, splits and `CHANGED` images, in order.
+
+    Forward passes are counted apart.
+    """
     from winnow.data.dataset import Dataset
     from winnow.evaluate.engine.view import EvaluationView
 
     random, n, spent = np.random.default_rng(0), LEAST, 0.0
-    asked: set[str] = set()
     grown.seconds, grown.memory = [], []
     while True:
+        asked: list[str] = []
         data = Dataset.open(store / make_data(store, without_pixels(case.look), n))
         arrays = {
             "train": random.standard_normal((n, case.width)).astype(np.float32),
@@ -240,16 +252,22 @@ def _grow_probe(
             "test": random.standard_normal((TEST, case.width)).astype(np.float32),
         }
 
-        def encode(split: str, arrays: dict[str, np.ndarray] = arrays) -> np.ndarray:
-            asked.add(split)
+        def encode(
+            split: str, arrays: dict[str, np.ndarray] = arrays, asked: list[str] = asked
+        ) -> np.ndarray:
+            asked.append(split)
             return arrays[split]
+
+        def changed(images: np.ndarray, asked: list[str] = asked) -> np.ndarray:
+            asked.append(CHANGED)
+            return random.standard_normal((len(images), case.width), np.float32)
 
         view = EvaluationView(
             data=data,
             read=_unread,
             random=np.random.default_rng(0),
             encode=encode,
-            encode_images=lambda images: random.standard_normal((len(images), case.width), np.float32),
+            encode_images=changed,
             encode_texts=lambda texts: random.standard_normal((len(texts), case.width), np.float32),
             encode_classes=lambda names, _: random.standard_normal((len(names), case.width), np.float32),
             save=lambda name, values: None,
@@ -279,10 +297,12 @@ def _grow(
     least: int,
     most: int,
     texts: _Texts | None = None,
+    by_example: bool = False,
 ) -> _Grown:
     """Run a stage on `least` examples, then on four times as many until time or the plan's n is used up.
 
-    Where the first run uses up the time, each example is taken to cost as much as there.
+    Where the first run uses up the time, each example is taken to cost as much as there. by_example: what
+    runs models pays for building them once, and the same for each example, which takes some patience to see.
     """
     forget_peak()
     n, spent, grown, texts = min(least, most), 0.0, _Grown(), texts or _Texts()
@@ -295,16 +315,24 @@ def _grow(
         grown.memory.append((n, peak_memory()))
         grown.files.append((n, float(ran.bytes_of("s1/*"))))
         spent += 2 * ran.cost("1")
-        if n >= most or spent + 2 * _next(grown.taken) > budget_s:
+        is_over = (
+            spent > PATIENCE * budget_s if ran is grown.first else spent + 2 * _next(grown.taken) > budget_s
+        )
+        if n >= most or is_over:
             if ran is grown.first and n < most:
                 grown.seconds.insert(0, (0, 0.0))
             return grown
         n = min(most, GROWTH * n)
 
 
-def _next(seconds: list[tuple[int, float]]) -> float:
-    """Return the time to expect of the next size: as many times more as the last one took, or as n grows."""
+def _next(seconds: list[tuple[int, float]], by_example: bool = False) -> float:
+    """Return the time to expect of the next size: as many times more as the last one took, or as n grows.
+
+    by_example: more by what the last one took more, as often as n grows.
+    """
     *before, (_, last) = seconds
+    if by_example:
+        return last + GROWTH * max(0.0, last - before[-1][1]) if before else last
     grown = last / before[-1][1] if before and before[-1][1] else 0.0
     return last * max(GROWTH, grown)
 

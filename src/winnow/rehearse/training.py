@@ -296,7 +296,7 @@ def _time_forward(
     count = min(512, int(budget_s / 4 * speed * REACHED / max(work.flops, 1.0)))
     if count < 1:
         return work.flops / (speed * REACHED)
-    model = model.eval()
+    model = model.eval().to(memory_format=torch.channels_last)
     images = torch.rand(count, *shape, device=device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         return min(seconds_of(lambda: model(images), device) for _ in range(2)) / count
