@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from digits_store import DATA, make_store, plugged, run, select
 
 from winnow import registry
 from winnow.data.dataset import Dataset
@@ -19,28 +20,20 @@ from winnow.data.prepare import prepare
 from winnow.distill.engine import ranking
 from winnow.distill.engine.ranking import Contest, Options, arms_of, scores, train_arms
 from winnow.distill.engine.real import PUBLISHED, RealData
-from winnow.distill.engine.run import distill_all
 from winnow.errors import UserError
 from winnow.evaluate.engine import contest
-from winnow.evaluate.engine.run import evaluate_all
 from winnow.plan.catalogue import load_catalogue
-from winnow.plan.specs import DistillSpec, EvaluateSpec, Judge, Plugged, Spec, Taught
+from winnow.plan.specs import DistillSpec, EvaluateSpec, Judge, Taught
 from winnow.rehearse.contests import trainings_of
 from winnow.seeds import derive
-from winnow.stage import Job
-from winnow.store import building, read_json, write_json
-from winnow.tables import write_table
+from winnow.store import building, read_json
 from winnow.train.engine.recipe import Examples, Network, Recipe
 from winnow.train.engine.synthetic import SyntheticSet
 
 ROOT = Path(__file__).parents[2]
-DATA, START, SEED, BUDGET = "prepare/digits-00000000", "selection/digits-random-s1-00000000", 1, 10
+START, SEED, BUDGET = "selection/digits-random-s1-00000000", 1, 10
 PARAMS = {"steps": 12, "rates": [0.02, 0.1]}
 RECIPE = {"augment": "crop", "precision": "fp32", "lr": 0.5}
-
-
-def plugged(room: str, name: str, **params: Any) -> Plugged:
-    return Plugged(name=name, params=registry.load(room, name, "").params(**params).model_dump(mode="json"))
 
 
 JUDGE = Judge(
@@ -53,30 +46,10 @@ JUDGE = Judge(
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """Return a store with digits, and a selection of one example of each class."""
-    folder = tmp_path / "store"
-    with building(folder / DATA, {"spec": DATA}) as artefact:
-        assert artefact is not None
-        prepare(load_catalogue(ROOT / "datasets.yaml")["digits"], {}, artefact.out)
+    folder = make_store(tmp_path / "store")
     labels = np.asarray(Dataset.open(folder / DATA).labels("train"))
-    select(folder, START, np.array([np.flatnonzero(labels == label)[3] for label in range(10)]))
+    select(folder, START, SEED, np.array([np.flatnonzero(labels == label)[3] for label in range(10)]))
     return folder
-
-
-def select(store: Path, reference: str, index: np.ndarray, weight: float = 1.0) -> None:
-    with building(store / reference, {"spec": reference, "index": str(index)}) as artefact:
-        assert artefact is not None
-        table = pd.DataFrame({"index": index, "weight": weight, "rank": range(len(index))})
-        write_table(artefact.folder(SEED) / "subset.parquet", table)
-        write_json(artefact.folder(SEED) / "facts.json", {"rounds": 1})
-
-
-def run(store: Path, spec: Spec) -> str:
-    """Run one job; returns its reference."""
-    job: Job[Any] = Job(spec, store, store / spec.stage / spec.id(), "test", "cpu")
-    with job.building() as artefact:
-        if artefact is not None:
-            {"evaluate": evaluate_all, "distill": distill_all}[spec.stage](job, artefact)
-    return f"{spec.stage}/{spec.id()}"
 
 
 def evaluation(
@@ -276,7 +249,7 @@ def test_full_data_as_its_own_set_recovers_everything_that_a_split_of_its_own_le
         assert artefact is not None
         seed = derive(5, "data", 0)
         prepare(entry, {}, artefact.out, {"train": 200}, seed, ("train",), holdout=100)
-    select(store, START, np.random.default_rng(0).permutation(200))
+    select(store, START, SEED, np.random.default_rng(0).permutation(200))
     beside = run(store, evaluation(DATA, "real_baseline", None, 200, soft_labels=False))
     spec = evaluation(START, "dd_ranking", beside, None)
     found = json.loads((store / run(store, spec) / f"s{SEED}/metrics.json").read_text())["metrics"]
@@ -294,7 +267,7 @@ def test_random_baselines_have_the_data_s_share_of_every_class_and_are_drawn_ane
 
 
 def test_a_subset_with_weights_is_no_set(store: Path) -> None:
-    select(store, START, np.arange(10), weight=2.0)
+    select(store, START, SEED, np.arange(10), weight=2.0)
     with pytest.raises(UserError, match=r"subset\.parquet: sets have no weights"):
         ranked(store, START)
 

@@ -6,58 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from digits_store import DATA, make_store, plugged, run, select
 from safetensors.torch import load_file
 from torch import Tensor
 
-from winnow import registry
-from winnow.data.prepare import prepare
 from winnow.distill.engine import kernel
-from winnow.distill.engine.run import distill_all
-from winnow.plan.catalogue import load_catalogue
-from winnow.plan.specs import DistillSpec, Plugged, SignalSpec, Spec, TrainSpec
-from winnow.signals.engine.run import compute_all
-from winnow.stage import Job
-from winnow.store import building, write_json
-from winnow.tables import write_table
-from winnow.train.engine.run import train_all
+from winnow.plan.specs import DistillSpec, SignalSpec, TrainSpec
 
-ROOT = Path(__file__).parents[2]
-DATA, START = "prepare/digits-00000000", "selection/digits-random-s0-00000000"
+START = "selection/digits-random-s0-00000000"
 WIDTH, BUDGET = 8, 20
 SHORT = {"iterations": 3, "pool": 2, "oldest": 3, "batch_real": 64, "lr_images": 0.05}
-
-
-def plugged(room: str, name: str, **params: Any) -> Plugged:
-    used = registry.load(room, name, "test").params(**params)
-    return Plugged(name=name, params=used.model_dump(mode="json"))
-
-
-def run(store: Path, spec: Spec) -> str:
-    job: Job[Any] = Job(spec, store, store / spec.stage / spec.id(), "test", "cpu")
-    if spec.stage == "train":
-        train_all(job)
-    else:
-        with job.building() as artefact:
-            if artefact is not None:
-                {"signals": compute_all, "distill": distill_all}[spec.stage](job, artefact)
-    return f"{spec.stage}/{spec.id()}"
 
 
 @pytest.fixture
 def taught(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """Return a store with digits, a subset, a teacher and what it makes of each digit; and these two."""
-    store = tmp_path / "store"
-    with building(store / DATA, {"spec": DATA}) as artefact:
-        assert artefact is not None
-        prepare(load_catalogue(ROOT / "datasets.yaml")["digits"], {}, artefact.out)
-    with building(store / START, {"spec": START}) as artefact:
-        assert artefact is not None
-        table = pd.DataFrame({"index": np.arange(BUDGET), "weight": 1.0, "rank": range(BUDGET)})
-        write_table(artefact.folder(0) / "subset.parquet", table)
-        write_json(artefact.folder(0) / "facts.json", {"rounds": 1})
+    store = make_store(tmp_path / "store")
+    select(store, START, 0, np.arange(BUDGET))
     common: dict[str, Any] = {"seeds": (0,), "root_seed": 3, "data": DATA}
     teacher = run(
         store,
