@@ -522,7 +522,8 @@ def test_further_data_are_counted_and_those_that_are_decoded() -> None:
         transfer={name: f"prepare/{name}" for name in sets}, protocol=Plugged(name="zero_shot"),
     )  # fmt: skip
     book = book_of(**{f"prepare/{name}": about for name, about in sets.items()})
-    assert book.transferred(spec) == (TEST + 50, 50)
+    assert book.transferred(spec, ("test",)) == (TEST + 50, 50)
+    assert book.transferred(spec, ("test", "train")) == (TEST + 100 + 50, 50), "a probe, on the first"
     found = Forecaster(book).one("prepare/b", sets["b"])
     assert found.files < 1e6 and found.wall_s > 1 and book.look("prepare/b").shape == ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -77,9 +77,16 @@ class Book:
         sizes = self.sizes(reference)
         return sum(sizes[split] for split in self.prepared(reference).pool)
 
-    def transferred(self, spec: EvaluateSpec) -> tuple[int, int]:
-        """Return the examples of further data that an evaluation measures on, and how many it decodes."""
-        sizes = {reference: self.sizes(reference)["test"] for reference in spec.transfer.values()}
+    def transferred(self, spec: EvaluateSpec, splits: Iterable[str]) -> tuple[int, int]:
+        """Return the examples of further data that an evaluation encodes, and how many it decodes.
+
+        splits: those of its own data that it encodes. A probe is trained anew on further data.
+        """
+        shown = {"train", "test"} & {*splits, "test"}
+        sizes = {
+            reference: sum(self.sizes(reference).get(split, 0) for split in shown)
+            for reference in spec.transfer.values()
+        }
         decoded = [reference for reference in sizes if self.prepared(reference).entry["kind"] == "benchmark"]
         return sum(sizes.values()), sum(sizes[reference] for reference in decoded)
 

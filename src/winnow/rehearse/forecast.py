@@ -193,7 +193,7 @@ class Forecaster:
             sizes = self.book.sizes(spec.data)
             each = measure.seconds.at(sizes["train"])
             host = encoding_memory(measure, sizes, model.width, self.book.look(spec.data).image_bytes)
-            further, decoded = self.book.transferred(spec)
+            further, decoded = self.book.transferred(spec, measure.splits)
             shown = sum(sizes.get(split, 0) for split in measure.splits) + further
             shown += measure.changed * min(sizes["test"], spec.protocol.params.get("shifted", sizes["test"]))
             each += shown * self._forward(model) + decoded * DECODED_S
