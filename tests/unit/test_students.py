@@ -8,7 +8,7 @@ from torch import Tensor
 
 from winnow import registry
 from winnow.distill.engine import objective
-from winnow.distill.engine.convnet_student import ConvNetStudent, features_of, student_of
+from winnow.distill.engine.convnet_student import ConvNetStudent, features_of, in_parts, student_of
 from winnow.distill.engine.objective import Objective
 from winnow.distill.engine.students import AutogradStudent, Student, flat
 from winnow.distill.engine.unroll import Mode, matching_loss
@@ -194,3 +194,23 @@ def test_features_without_a_graph_are_those_of_the_network(norm: str, way: str) 
         wanted = encoder(images)
     torch.testing.assert_close(features_of(encoder, images, None), wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(features_of(encoder, images, torch.bfloat16), wanted, rtol=0.1, atol=0.05)
+
+
+def test_parts_of_a_batch_give_the_features_and_the_gradient_of_all() -> None:
+    encoder = network(9, 2, 2).encoder.double()
+    images = torch.randn(70, 2, 9, 9, dtype=torch.float64, requires_grad=True)
+    for most in (70, 32, 1):
+        features = in_parts(encoder, images, most)
+        torch.testing.assert_close(features, encoder(images))
+        (found,) = torch.autograd.grad(features.sin().sum(), images)
+        (wanted,) = torch.autograd.grad(encoder(images).sin().sum(), images)
+        torch.testing.assert_close(found, wanted)
+
+
+def test_batch_norm_in_training_sees_all_images_at_once() -> None:
+    encoder = network(9, 2, 2, norm="batch").encoder.double()
+    images = torch.randn(70, 2, 9, 9, dtype=torch.float64)
+    together = encoder(images)
+    torch.testing.assert_close(in_parts(encoder, images, 32), together)
+    halves = torch.cat([encoder(images[:35]), encoder(images[35:])])
+    assert not torch.allclose(halves, together)

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from winnow import registry
-from winnow.distill.engine import characteristic, distributions, gradients, kernel, trajectories
+from winnow.distill.engine import convnet_student, kernel, trajectories
 from winnow.distill.engine.params import TrajectoryParams
-from winnow.distill.engine.students import AutogradStudent, flat
+from winnow.distill.engine.students import flat
 from winnow.distill.engine.view import DistillView
 from winnow.models.engine import planes
 from winnow.plan.specs import Plugged
@@ -319,16 +319,8 @@ def _quick_beginnings() -> Iterator[None]:
 @contextlib.contextmanager
 def _countable(timed: bool) -> Iterator[None]:
     """Let networks that have derivatives in compiled loops use those of torch, whose operations count."""
-
-    def plain(encoder: nn.Module, images: Tensor, _: object) -> Tensor:
-        with torch.no_grad():
-            return encoder(images.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
-
     with contextlib.ExitStack() as stack:
-        for module in () if timed else (gradients, trajectories, kernel):
-            stack.enter_context(mock.patch.object(module, "student_of", AutogradStudent))
         if not timed:
             stack.enter_context(mock.patch.object(planes, "suits", return_value=False))
-        for module in () if timed else (distributions, characteristic):
-            stack.enter_context(mock.patch.object(module, "features_of", plain))
+            stack.enter_context(mock.patch.object(convnet_student, "is_convnet", return_value=False))
         yield

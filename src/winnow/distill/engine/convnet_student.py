@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from winnow.distill.engine import objective
 from winnow.distill.engine.objective import Objective
@@ -20,8 +21,10 @@ from winnow.distill.engine.students import AutogradStudent, Mixed, Student
 from winnow.models.engine import planes
 from winnow.train.engine.classifier import Classifier
 
-AT_ONCE = 32
-"""Images of a forward pass without a graph, so that what one layer gives the next is still in the cache."""
+AT_ONCE, PART = 32, 512
+"""Images of a forward pass without a graph: on a processor what one layer gives the next is still in the
+cache; on a card a pass holds a few gigabytes, where all real images of 200 classes took hundreds.
+"""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def features_of(encoder: nn.Module, images: Tensor, dtype: torch.dtype | None) -
     kind = images.device.type
     if kind != "cpu" or not is_convnet(encoder):
         with torch.autocast(kind, dtype, enabled=dtype is not None):
-            return encoder(_last(images)).float()  # type: ignore[no-any-return]
+            return in_parts(encoder, images, PART).float()
     layers, found = list(encoder.children()), []
     dtype, convolutions = dtype or images.dtype, [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     kernels = [_last(convolution.weight.to(dtype)) for convolution in convolutions]
@@ -161,6 +164,19 @@ def features_of(encoder: nn.Module, images: Tensor, dtype: torch.dtype | None) -
             x, _ = forward(z if halves else z.float(), norm.weight, norm.bias)  # type: ignore[arg-type]
         found.append(x.flatten(1))
     return torch.cat(found)
+
+
+def in_parts(encoder: nn.Module, images: Tensor, most: int) -> Tensor:
+    """Return the features (n, d) of images that pass through in parts of at most so many.
+
+    With a graph each part's activations are computed anew in the backward pass. Batch norm that takes its
+    statistics of the images sees them all at once.
+    """
+    images = _last(images)
+    if len(images) <= most or any(isinstance(m, nn.BatchNorm2d) and m.training for m in encoder.modules()):
+        return encoder(images)  # type: ignore[no-any-return]
+    parts = (checkpoint(encoder, part, use_reentrant=False) for part in torch.split(images, most))
+    return torch.cat(list(parts))
 
 
 def _to(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:

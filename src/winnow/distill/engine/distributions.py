@@ -8,13 +8,16 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from winnow.distill.engine.convnet_student import features_of
+from winnow.distill.engine.convnet_student import features_of, in_parts
 from winnow.distill.engine.learned import Distilled, LearnedSet, Optimiser, learn
 from winnow.distill.engine.params import DistributionParams
 from winnow.distill.engine.view import DistillView
 from winnow.errors import UserError
 from winnow.train.engine.device import autocast_dtype
 from winnow.train.engine.dsa import augment
+
+WITH_GRAPH = 2048
+"""Most synthetic images whose activations are kept: the published sets of Tiny-ImageNet have 10,000."""
 
 
 def match_means(params: DistributionParams, view: DistillView) -> Distilled:
@@ -48,7 +51,7 @@ def match_means(params: DistributionParams, view: DistillView) -> Distilled:
 
 def mean_features(encoder: torch.nn.Module, groups: list[Tensor]) -> Tensor:
     """Return the mean features (classes, d) of each group of images."""
-    return means(encoder(torch.cat(groups).contiguous(memory_format=torch.channels_last)), groups)
+    return means(in_parts(encoder, torch.cat(groups), WITH_GRAPH), groups)
 
 
 def means(features: Tensor, groups: list[Tensor]) -> Tensor:
