@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from winnow import registry
 from winnow.distill.rded import RDEDParams
+from winnow.models.engine import planes
 from winnow.plan.specs import Plugged
 from winnow.rehearse import distilling
 from winnow.rehearse.cases import DistillCase
@@ -52,7 +54,9 @@ def test_every_method_can_be_rehearsed(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["dm", "mtt", "mkdt", "dc", "ncfm"])
 def test_counts_are_followed_to_those_of_the_real_size(name: str) -> None:
-    """The operations of products are bilinear in length and examples, so that nothing is lost on the way."""
+    """The operations of products are bilinear in length and examples, so that nothing is lost on the way, but
+    that what NCFM does once for all classes is taken as often as there are parts of two.
+    """
     sizes: dict[str, Any] = {"augment": ""}
     fields = registry.load("distill", name, "").params.model_fields
     sizes |= {"batch_real": 48} if "batch_real" in fields else {}
@@ -67,7 +71,16 @@ def test_counts_are_followed_to_those_of_the_real_size(name: str) -> None:
         patch.setattr("winnow.rehearse.distilling.REAL", 48)
         patch.setattr("winnow.rehearse.distilling._Box._run", at_size(sizes, 20))
         real = measure_distillation(make_case(name, budget=20, **sizes), "cpu", 0.05, timed=False)
-    assert followed.step.flops == pytest.approx(real.step.flops, rel=0.02)
+    assert followed.step.flops == pytest.approx(real.step.flops, rel=0.05 if name == "ncfm" else 0.02)
+
+
+def test_counting_keeps_nothing_of_what_a_network_computes() -> None:
+    with distilling._countable(timed=False):
+        outputs = torch.zeros(3)
+        seen = weakref.ref(outputs)
+        assert not planes.suits(outputs)
+        del outputs
+        assert seen() is None
 
 
 def test_a_case_whose_small_runs_were_seen_before_needs_as_much_memory(

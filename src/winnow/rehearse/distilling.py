@@ -42,7 +42,9 @@ POOL, REAL = 5_000, 16
 """Most real images of a stand-in, and those that an iteration is shown of each class."""
 
 FEW = 10
-"""Most synthetic examples of the smaller corner where students see no others and whole graphs are held."""
+"""Where operations are counted, which takes whole graphs: most classes of a method that compares synthetic
+and real images class by class; most synthetic examples, at first, of one whose students see no others.
+"""
 
 LENGTHS = ("student_steps", "epochs")
 """Parameters that an iteration's cost is proportional to, beside its synthetic examples."""
@@ -82,9 +84,46 @@ def measure_distillation(case: DistillCase, device_name: str, budget_s: float, t
     device = pick_device(device_name)
     method = registry.load("distill", case.method.name, "rehearsal")
     params = method.params(**case.method.params)
+    if not timed and case.width is None and "batch_real" in type(params).model_fields:
+        classes = min(FEW, case.look.classes)
+        part, times = _of_classes(case, classes), case.look.classes / classes
+        return _times_over(_measure(part, method.function, params, device, timed, budget_s), times)
+    return _measure(case, method.function, params, device, timed, budget_s)
+
+
+def _measure(
+    case: DistillCase,
+    function: Callable[..., Any],
+    params: Params,
+    device: torch.device,
+    timed: bool,
+    budget_s: float,
+) -> DistillMeasure:
     with tempfile.TemporaryDirectory() as folder, _quick_beginnings(), _countable(timed):
         box = _Box(case, params, _view(case, device, Path(folder)), timed, budget_s)
-        return box.measure(method.function)
+        return box.measure(function)
+
+
+def _of_classes(case: DistillCase, classes: int) -> DistillCase:
+    """Return the case with as many examples of each of fewer classes."""
+    share = classes / case.look.classes
+    return replace(
+        case,
+        look=replace(case.look, classes=classes),
+        n=round(share * case.n),
+        budget=round(share * case.budget),
+    )
+
+
+def _times_over(measure: DistillMeasure, times: float) -> DistillMeasure:
+    """Return the measure of that many times as many classes, which a method takes one by one."""
+    return replace(
+        measure,
+        repetition_s=times * measure.repetition_s,
+        step=Counts().plus(measure.step, times),
+        device=times * measure.device,
+        files=times * measure.files,
+    )
 
 
 @dataclass
@@ -319,8 +358,12 @@ def _quick_beginnings() -> Iterator[None]:
 @contextlib.contextmanager
 def _countable(timed: bool) -> Iterator[None]:
     """Let networks that have derivatives in compiled loops use those of torch, whose operations count."""
+
+    def unsuited(_: object) -> bool:
+        """Answer without keeping what is asked about, as a mock does: here every layer's outputs."""
+        return False
+
     with contextlib.ExitStack() as stack:
-        if not timed:
-            stack.enter_context(mock.patch.object(planes, "suits", return_value=False))
-            stack.enter_context(mock.patch.object(convnet_student, "is_convnet", return_value=False))
+        for module, name in () if timed else ((planes, "suits"), (convnet_student, "is_convnet")):
+            stack.enter_context(mock.patch.object(module, name, unsuited))
         yield
