@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 
 from winnow import registry
 from winnow.distill.engine import convnet_student, kernel, trajectories
-from winnow.distill.engine.params import TrajectoryParams
+from winnow.distill.engine.distributions import WITH_GRAPH
+from winnow.distill.engine.params import DistributionParams, TrajectoryParams
 from winnow.distill.engine.students import flat
 from winnow.distill.engine.view import DistillView
 from winnow.models.engine import planes
@@ -84,24 +86,12 @@ def measure_distillation(case: DistillCase, device_name: str, budget_s: float, t
     device = pick_device(device_name)
     method = registry.load("distill", case.method.name, "rehearsal")
     params = method.params(**case.method.params)
-    if not timed and case.width is None and "batch_real" in type(params).model_fields:
-        classes = min(FEW, case.look.classes)
-        part, times = _of_classes(case, classes), case.look.classes / classes
-        return _times_over(_measure(part, method.function, params, device, timed, budget_s), times)
-    return _measure(case, method.function, params, device, timed, budget_s)
-
-
-def _measure(
-    case: DistillCase,
-    function: Callable[..., Any],
-    params: Params,
-    device: torch.device,
-    timed: bool,
-    budget_s: float,
-) -> DistillMeasure:
+    whole, by_class = case.look.classes, case.width is None and "batch_real" in type(params).model_fields
+    classes = min(FEW, whole) if by_class and not timed else whole
+    part = _of_classes(case, classes)
     with tempfile.TemporaryDirectory() as folder, _quick_beginnings(), _countable(timed):
-        box = _Box(case, params, _view(case, device, Path(folder)), timed, budget_s)
-        return box.measure(function)
+        box = _Box(part, params, _view(part, device, Path(folder)), timed, budget_s, whole / classes)
+        return box.measure(method.function)
 
 
 def _of_classes(case: DistillCase, classes: int) -> DistillCase:
@@ -115,26 +105,19 @@ def _of_classes(case: DistillCase, classes: int) -> DistillCase:
     )
 
 
-def _times_over(measure: DistillMeasure, times: float) -> DistillMeasure:
-    """Return the measure of that many times as many classes, which a method takes one by one."""
-    return replace(
-        measure,
-        repetition_s=times * measure.repetition_s,
-        step=Counts().plus(measure.step, times),
-        device=times * measure.device,
-        files=times * measure.files,
-    )
-
-
 @dataclass
 class _Box:
-    """A method at small sizes: `length` of its students 1 and 2, `classes` and twice as many examples."""
+    """A method at small sizes: `length` of its students 1 and 2, `classes` and twice as many examples.
+
+    times: as many parts of the classes as this one are taken one after the other.
+    """
 
     case: DistillCase
     params: Params
     view: DistillView
     timed: bool
     budget_s: float
+    times: float
 
     def measure(self, function: Callable[..., Any]) -> DistillMeasure:
         least = self._least
@@ -167,15 +150,21 @@ class _Box:
             how="scaled" if self.timed else "counted",
             first_s=max(0.0, corner.first_s - corner.step_s) + corner.imported_s,
             imported_s=corner.imported_s,
-            repetition_s=corner.before_s * self.case.budget / least,
+            repetition_s=self.times * corner.before_s * self.case.budget / least,
             steps=round(corner.rounds * self.params.iterations),  # type: ignore[attr-defined]
             step_s=followed(lambda seen: seen.step_s),
-            step=counts,
+            step=Counts().plus(counts, self.times),
             memory=held,
-            device=max(corner.held, corner.held + across * (more.held - corner.held))
+            device=_held(corner, more, least, self._at_once(shown))
+            + beside * max(0.0, wider.held - corner.held)
             + 4.0 * self._weights * (along + 2),
-            files=4.0 * self.case.budget * (self.case.look.image_bytes + (self.case.width or 1)),
+            files=self.times * 4.0 * self.case.budget * (self.case.look.image_bytes + (self.case.width or 1)),
         )
+
+    def _at_once(self, shown: int) -> float:
+        """Return the synthetic examples whose activations are held at once."""
+        most = WITH_GRAPH if isinstance(self.params, DistributionParams) else math.inf
+        return min(most, self.times * shown)
 
     @property
     def _least(self) -> int:
@@ -283,6 +272,12 @@ class _Box:
 
     def _rounds(self, loop: Loop) -> float:
         return loop.schedule.steps / self.params.iterations  # type: ignore[attr-defined,no-any-return]
+
+
+def _held(corner: _Seen, more: _Seen, least: int, examples: float) -> float:
+    """Return the bytes held with so many examples, from what `least` and twice as many hold."""
+    each = max(0.0, more.held - corner.held) / least
+    return max(corner.held, corner.held + each * (examples - least))
 
 
 def _peak_anew() -> float:
